@@ -1,0 +1,26 @@
+"""Stop a Twisted server without losing a request."""
+
+from twisted_node.drain import Counts, Drain, Phase, Statistics
+from twisted_node.errors import Draining, DrainTimeout, ErrorCode, MisuseError, NodeError, RequestError
+from twisted_node.handlers import Answer, Request
+from twisted_node.node import Node
+from twisted_node.process import own_process
+from twisted_node.service import DrainingService
+
+__all__ = [
+    "Answer",
+    "Counts",
+    "Drain",
+    "DrainTimeout",
+    "Draining",
+    "DrainingService",
+    "ErrorCode",
+    "MisuseError",
+    "Node",
+    "NodeError",
+    "Phase",
+    "Request",
+    "RequestError",
+    "Statistics",
+    "own_process",
+]

@@ -1,0 +1,155 @@
+"""The open connections of a server: which may be closed, and when.
+
+A connection whose client waits for an answer stays; one whose client is in the middle of asking is waited for, for a
+while; any other is finished, and ``closing`` has the way to do that.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import Attribute, Interface
+
+__all__ = ["Connection", "Connections", "IDrainingFactory"]
+
+
+class Connection(Protocol):
+    """What a server asks of each of its connections."""
+
+    #: Whether it asks to stay open beyond the drain, to see how that ends.
+    kept: bool
+
+    def begin_drain(self) -> None:
+        """Learn that the drain has begun; told once."""
+
+    def is_owed(self) -> bool:
+        """Say whether its client waits for an answer."""
+
+    def is_asking(self) -> bool:
+        """Say whether its client is in the middle of asking."""
+
+    def read_waiting(self) -> None:
+        """Read what its client has sent already."""
+
+    def finish(self) -> None:
+        """Close without losing what was written; nothing more will be. Told once."""
+
+    def end(self) -> bool:
+        """Close now; return whether unsent bytes are lost by it."""
+
+
+class IDrainingFactory(Interface):
+    """A factory whose protocols register with the connections of their server themselves."""
+
+    connections = Attribute("The Connections to register with; set before the factory listens.")
+
+
+class Connections:
+    """All open connections of a server.
+
+    Args:
+        clock: for the linger of each.
+        linger: seconds that a closing connection waits for its client.
+    """
+
+    def __init__(self, clock: IReactorTime, linger: float = 1.0) -> None:
+        self.clock = clock
+        self.linger = linger
+        #: Whether the drain has begun; a connection opened now was waiting in the kernel's queue.
+        self.draining = False
+        self._open: dict[Connection, None] = {}
+        self._finished: set[Connection] = set()
+        self._finishing = False
+        self._patient = False
+        self._keeping = True
+        self._empty_waiters: list[Deferred[None]] = []
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def opened(self, connection: Connection) -> None:
+        """Take in a connection; it calls this when it is made."""
+        self._open[connection] = None
+        if self._finishing:
+            self.changed(connection)
+
+    def closed(self, connection: Connection) -> None:
+        """Let go of a connection; it calls this when it is lost."""
+        self._open.pop(connection, None)
+        self._finished.discard(connection)
+        if not self._open:
+            waiters, self._empty_waiters = self._empty_waiters, []
+            for waiter in waiters:
+                waiter.callback(None)
+
+    def when_empty(self) -> Deferred[None]:
+        """Wait until no connection is open; fires at once if none is."""
+        waiter: Deferred[None] = Deferred(self._empty_waiters.remove)
+        if self._open:
+            self._empty_waiters.append(waiter)
+        else:
+            waiter.callback(None)
+        return waiter
+
+    def begin_drain(self) -> None:
+        """Tell each connection that the drain has begun."""
+        self.draining = True
+        for connection in list(self._open):
+            connection.begin_drain()
+
+    def finish(self, *, patient: bool) -> None:
+        """Finish each connection; those that are kept stay.
+
+        Args:
+            patient: let those first finish asking, and be answered, that are in the middle of it.
+        """
+        self._finishing, self._patient = True, patient
+        self._look_at_all()
+
+    def stop_waiting(self) -> None:
+        """Wait no longer for clients in the middle of asking."""
+        self._patient = False
+        if self._finishing:
+            self._look_at_all()
+
+    def release(self) -> None:
+        """Keep no connection open beyond the drain any more."""
+        self._keeping = False
+        if self._finishing:
+            self._look_at_all()
+
+    def changed(self, connection: Connection) -> None:
+        """Look again at a connection; it calls this when an answer or a line was completed."""
+        if not self._finishing or connection in self._finished or connection not in self._open:
+            return
+        if self._keeping and connection.kept:
+            return
+        if self._must_wait(connection):
+            return
+        # What has arrived in the kernel is answered first; a half-close would make that impossible.
+        connection.read_waiting()
+        if not self._must_wait(connection):
+            self.finish_one(connection)
+
+    def finish_one(self, connection: Connection) -> None:
+        """Finish one connection now, drain or no drain."""
+        if connection in self._open and connection not in self._finished:
+            self._finished.add(connection)
+            connection.finish()
+
+    def end(self) -> int:
+        """Close what is still open.
+
+        Returns:
+            How many of them lost bytes by it.
+        """
+        return sum(connection.end() for connection in list(self._open))
+
+    def _must_wait(self, connection: Connection) -> bool:
+        return connection.is_owed() or (self._patient and connection.is_asking())
+
+    def _look_at_all(self) -> None:
+        for connection in list(self._open):
+            self.changed(connection)

@@ -1,0 +1,81 @@
+"""ENDPOINT strings: Twisted's own, client certificates besides, and errors in one line."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+
+from twisted_node.errors import MisuseError
+
+__all__ = ["is_local", "server_endpoint", "wants_client_certificates"]
+
+_CLIENT_CERTIFICATES = "clientCA="
+_END_OF_CERTIFICATE = b"-----END CERTIFICATE-----\n"
+
+
+def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+    """Make a server endpoint.
+
+    Args:
+        reactor: what will listen.
+        description: any Twisted server endpoint string but ``stdio:``. ``ssl:`` takes ``clientCA=FILE`` besides: PEM
+            certificates, one of which must have signed the client's own.
+
+    Raises:
+        MisuseError: the string says nothing that could be listened to; the text is one line.
+    """
+    kind, _, rest = description.partition(":")
+    if kind == "stdio":
+        raise MisuseError("stdio: is what the node speaks when it is given no endpoint")
+    try:
+        if wants_client_certificates(description):
+            return _ssl_with_client_certificates(reactor, description)
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    except (ImportError, NameError):
+        # Twisted's parsers trip over their own missing imports.
+        raise MisuseError(f"{kind}: needs the tls extra: pip install 'twisted-node[tls]'") from None
+    except IndexError:
+        if kind != "systemd":
+            raise MisuseError(f"{rest!r} is not what {kind}: takes") from None
+        raise MisuseError("systemd: needs its sockets (LISTEN_FDS), and a process that stays in front") from None
+    except Exception as error:
+        raise MisuseError(" ".join(str(error).split()) or repr(error)) from None
+    return endpoint
+
+
+def wants_client_certificates(description: str) -> bool:
+    """Say whether an ENDPOINT string lets in only clients that show a certificate."""
+    return description.startswith("ssl:") and any(
+        part.startswith(_CLIENT_CERTIFICATES) for part in description.split(":")
+    )
+
+
+def is_local(host: IAddress | None) -> bool:
+    """Say whether an address that is listened on can be reached from this machine only."""
+    name = getattr(host, "host", None)
+    if not isinstance(name, str):
+        return True
+    try:
+        return ipaddress.ip_address(name.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _ssl_with_client_certificates(reactor: Any, description: str) -> IStreamServerEndpoint:
+    from twisted.internet.ssl import Certificate, trustRootFromCertificates
+
+    parts = description.split(":")
+    wanted = [part for part in parts if part.startswith(_CLIENT_CERTIFICATES)]
+    endpoint: Any = serverFromString(reactor, ":".join(part for part in parts if part not in wanted))
+    with open(wanted[-1].removeprefix(_CLIENT_CERTIFICATES), "rb") as file:
+        *certificates, _ = file.read().split(_END_OF_CERTIFICATE)
+    # Twisted's strings have no words for this; what they build takes it.
+    options = endpoint._sslContextFactory
+    options.trustRoot = trustRootFromCertificates(
+        [Certificate.loadPEM(certificate + _END_OF_CERTIFICATE) for certificate in certificates]
+    )
+    options.verify = options.requireCertificate = True
+    return endpoint  # type: ignore[no-any-return] # Any, to reach its options

@@ -1,0 +1,74 @@
+"""What goes wrong: our own misuse, and the peer's fault, which carries the reply to send."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+__all__ = ["DrainTimeout", "Draining", "ErrorCode", "MisuseError", "NodeError", "RequestError", "UnreadableLine"]
+
+
+class ErrorCode(IntEnum):
+    """Maelstrom's error codes; those marked definite promise that the request had no effect.
+
+    Source: jepsen-io/maelstrom, ``doc/protocol.md`` and ``resources/errors.edn``.
+    """
+
+    #: Indefinite: no answer in time.
+    TIMEOUT = 0
+    #: Definite: there is no such node.
+    NODE_NOT_FOUND = 1
+    #: Definite: no handler for this type.
+    NOT_SUPPORTED = 10
+    #: Definite: not at this time (before ``init``, while draining, too much in flight).
+    TEMPORARILY_UNAVAILABLE = 11
+    #: Definite: a field is missing or out of range.
+    MALFORMED_REQUEST = 12
+    #: Indefinite: the handler failed.
+    CRASH = 13
+    #: Definite: given up.
+    ABORT = 14
+    #: Definite: no such key.
+    KEY_DOES_NOT_EXIST = 20
+    #: Definite: the key is there already.
+    KEY_ALREADY_EXISTS = 21
+    #: Definite: a condition of the request does not hold.
+    PRECONDITION_FAILED = 22
+    #: Definite: a conflicting transaction won.
+    TXN_CONFLICT = 30
+
+
+class NodeError(Exception):
+    """The base of everything that this package raises on purpose."""
+
+
+class MisuseError(NodeError):
+    """The program used this package wrongly; nothing has changed by it."""
+
+
+class Draining(NodeError):
+    """New work was offered to a drain that takes none any more."""
+
+
+class DrainTimeout(NodeError):
+    """The work was cut, by the deadline of its drain or by an impatient second signal."""
+
+
+class RequestError(NodeError):
+    """A request failed; its client is answered ``{"type": "error", "code": code, "text": text}``.
+
+    Args:
+        code: one of :class:`ErrorCode`, or 1000 and up for your own.
+        text: one sentence for the person who reads the client's log.
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(code, text)
+        self.code = int(code)
+        self.text = text
+
+
+class UnreadableLine(RequestError):
+    """A line without a readable ``src``: nobody in particular to answer."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(ErrorCode.MALFORMED_REQUEST, text)

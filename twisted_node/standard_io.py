@@ -1,0 +1,204 @@
+"""Standard input and output as the transport of a node.
+
+Standard output is the product: it carries messages and nothing else. So the two streams are taken away from the rest of
+the process first: what anybody else prints goes to standard error, and what anybody else reads is empty.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionAborted, ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocolFactory,
+    IReactorFDSet,
+    IStreamServerEndpoint,
+)
+from twisted.internet.stdio import StandardIO
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_node.closing import read_waiting, unsent_bytes
+from twisted_node.node import Node
+from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory, NodeProtocol
+
+__all__ = ["StandardStreams", "StandardStreamsFactory", "take_standard_streams"]
+
+
+def take_standard_streams() -> tuple[int, int]:
+    """Take standard input and output for the node alone.
+
+    Afterwards file descriptor 0 is empty and 1 is standard error. A closed standard input counts as an empty one.
+
+    Returns:
+        New file descriptors: to read from, and to write to.
+
+    Raises:
+        SystemExit: standard output is closed.
+    """
+    # Python leaves these None for what was closed at its start; the number may mean something else by now.
+    if sys.__stdout__ is None:
+        raise SystemExit("standard output is closed: there is nowhere to answer")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    reading = nothing if sys.__stdin__ is None else _own(0, os.O_RDONLY)
+    writing = _own(1, os.O_WRONLY)
+    if sys.__stdin__ is not None:
+        os.dup2(nothing, 0)
+        os.close(nothing)
+    sys.__stdout__.flush()
+    os.dup2(2 if sys.__stderr__ is not None else os.open(os.devnull, os.O_WRONLY), 1)
+    return reading, writing
+
+
+def _own(descriptor: int, flags: int) -> int:
+    """Open a stream anew if that can be done.
+
+    We make it non-blocking, and that goes with the open file, which other processes, and standard error, may share: on
+    a terminal, long log lines would be lost by it. A regular file is shared on purpose, for its position.
+    """
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISFIFO(mode) or os.isatty(descriptor):
+        try:
+            return os.open(f"/proc/self/fd/{descriptor}", flags | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError:
+            pass
+    return os.dup(descriptor)
+
+
+# Twisted picks the class by platform, which its types do not say.
+_StandardIO: Any = StandardIO
+
+
+class _StandardTransport(_StandardIO):  # type: ignore[misc] # Any, see above
+    """Standard input and output, with what a socket's transport has besides."""
+
+    def abortConnection(self) -> None:
+        """Drop what is unsent, and close."""
+        self.connectionLost(Failure(ConnectionAborted()))
+
+
+class _StandardClose:
+    """The end of standard output: flush. There is no half-close, and nobody to linger for."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def begin(self, *, client_has_closed: bool = False) -> None:
+        self._transport.unregisterProducer()
+        self._transport.loseConnection()
+
+    def end(self) -> bool:
+        lost = unsent_bytes(self._transport._writer) > 0
+        self._transport.abortConnection()
+        return lost
+
+    def client_closed(self) -> None:
+        """Do nothing: output goes on when input has ended."""
+
+    def closed(self) -> None:
+        """Do nothing: no timer runs."""
+
+
+class StandardProtocol(NodeProtocol):
+    """The node's connection to whoever started it: trusted like a control endpoint, and a way to other nodes."""
+
+    routes = True
+    #: Called at the end of input, or when nobody reads the answers any more; with the reason.
+    on_end: Callable[[str], object]
+
+    def connectionMade(self) -> None:
+        """Stay beyond any drain, until input ends."""
+        self.kept = True
+        super().connectionMade()
+
+    def make_close(self) -> _StandardClose:
+        """Make what ends this connection."""
+        return _StandardClose(self.transport)
+
+    def read_waiting(self) -> None:
+        """Read what has been sent already, unless answers pile up."""
+        if not getattr(self.transport._writer, "producerPaused", False):
+            read_waiting(self.transport._reader)
+
+    def readConnectionLost(self) -> None:
+        """Learn of the end of input; what is in flight is still answered."""
+        super().readConnectionLost()
+        self.on_end("standard input ended")
+
+    def writeConnectionLost(self) -> None:
+        """Learn that nobody reads the answers any more. Twisted would say nothing further by itself."""
+        self.transport.connectionLost(Failure(ConnectionLost()))
+        self.on_end("nobody reads standard output")
+
+
+class StandardStreamsFactory(NodeFactory):
+    """Makes the one connection over standard input and output.
+
+    Args:
+        node: takes the lines.
+        on_end: called with a reason when input has ended, or nobody reads the output.
+        max_line: as in ``NodeProtocol``, in bytes.
+    """
+
+    def __init__(self, node: Node, on_end: Callable[[str], object], *, max_line: int = DEFAULT_MAX_LINE) -> None:
+        super().__init__(node, control=True, max_line=max_line)
+        self.on_end = on_end
+
+    def buildProtocol(self, addr: IAddress | None) -> StandardProtocol:
+        """Make the connection."""
+        protocol = StandardProtocol(self.node, self.connections, control=True, max_line=self.max_line)
+        protocol.on_end = self.on_end
+        return protocol
+
+
+@implementer(IStreamServerEndpoint)
+class StandardStreams:
+    """The endpoint of standard input and output: listening to it makes one connection.
+
+    Args:
+        reactor: reads and writes.
+        reading: the file descriptor to read from.
+        writing: the one to write to.
+    """
+
+    def __init__(self, reactor: IReactorFDSet, reading: int, writing: int) -> None:
+        self._reactor = reactor
+        self._descriptors = reading, writing
+
+    def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Connect; fires with a port that has nothing to close."""
+        reading, writing = self._descriptors
+        protocol = factory.buildProtocol(_StandardAddress())
+        _StandardTransport(protocol, reading, writing, self._reactor)
+        port: IListeningPort = _NoPort()
+        return succeed(port)
+
+
+@implementer(IAddress)
+class _StandardAddress:
+    """Where standard input comes from, which nobody knows."""
+
+    def __str__(self) -> str:
+        return "standard input"
+
+
+@implementer(IListeningPort)
+class _NoPort:
+    """Nothing listens: the one connection is made already."""
+
+    def startListening(self) -> None:
+        """Do nothing."""
+
+    def stopListening(self) -> None:
+        """Do nothing."""
+
+    def getHost(self) -> IAddress:
+        """Name the streams."""
+        return _StandardAddress()

@@ -1,0 +1,191 @@
+"""From options to a service: what ``twistd node``, ``twist node`` and ``python -m twisted_node`` have in common."""
+
+from __future__ import annotations
+
+import math
+import resource
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.logger import Logger
+from twisted.python import usage
+
+from twisted_node.drain import Drain
+from twisted_node.endpoints import is_local, server_endpoint, wants_client_certificates
+from twisted_node.errors import MisuseError
+from twisted_node.listening import Listener
+from twisted_node.node import Node
+from twisted_node.process import own_process
+from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory
+from twisted_node.service import DrainingService
+from twisted_node.standard_io import StandardStreams, StandardStreamsFactory, take_standard_streams
+from twisted_node.workload import answer_about_drain, answer_requests
+
+__all__ = ["Options", "makeService"]
+
+_log = Logger()
+
+#: Open files besides the connections that clients may have: listeners, control, admin, those being refused, logs.
+_OTHER_FILES = 256
+
+_SECONDS = ("drain-timeout", "lame-duck", "linger", "idle-timeout")
+_COUNTS = ("max-line", "max-connections", "max-in-flight")
+
+
+class Options(usage.Options):
+    """The command line."""
+
+    synopsis = "[options]"
+    longdesc = "A node that speaks one JSON message a line, on standard input or on sockets, and drains when stopped."
+
+    optParameters = [  # noqa: RUF012 - twisted.python.usage reads the list
+        ["drain-timeout", None, "25", "Seconds from the beginning of a drain until what is left is cut."],
+        ["lame-duck", None, "0", "Seconds that readiness fails before a signal's drain begins."],
+        ["linger", None, "1", "Seconds that a closing connection waits for its client."],
+        ["node-id", None, None, "The node's name; by default from init on standard input, n1 on sockets."],
+        ["max-line", None, str(DEFAULT_MAX_LINE), "The longest line taken, in bytes."],
+        ["max-connections", None, "10000", "How many clients may be connected; control and admin do not count."],
+        ["max-in-flight", None, "100000", "How many requests may be in flight."],
+        ["idle-timeout", None, "0", "Seconds until an idle connection is closed; 0 for never."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+        self["control"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Let clients connect to this ENDPOINT; may be given again. Without any: standard input and output."""
+        self["listen"].append(endpoint)
+
+    def opt_control(self, endpoint: str) -> None:
+        """Like --listen; its clients may also send tcp_shutdown and init. May be given again."""
+        self["control"].append(endpoint)
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Read the command line; a wrong one ends the process with one line on standard error and status 1."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            raise SystemExit(f"node: {error}") from None
+
+    def postOptions(self) -> None:
+        """Turn texts into numbers."""
+        for name in _SECONDS:
+            self[name] = _number(name, self[name], float, least=0, unit="seconds")
+        for name in _COUNTS:
+            self[name] = _number(name, self[name], int, least=1, unit="a number")
+
+
+def makeService(options: Options) -> IService:
+    """Make the service, and have this process end with it.
+
+    Raises:
+        SystemExit: the options cannot be met; with one line that says why.
+    """
+    from twisted.internet import reactor
+
+    try:
+        return _make_service(options, reactor)
+    except MisuseError as error:
+        raise SystemExit(f"node: {error}") from None
+
+
+def _make_service(options: Options, reactor: Any) -> IService:
+    drain = Drain(reactor)
+    on_sockets = bool(options["listen"] or options["control"])
+    service = NodeService(
+        drain,
+        reactor,
+        drain_timeout=options["drain-timeout"],
+        lame_duck=options["lame-duck"],
+        linger=options["linger"],
+        ends_with_drain=on_sockets,
+    )
+    node = Node(options["node-id"] or ("n1" if on_sockets else None))
+    answer_requests(node)
+    answer_about_drain(node, options["drain-timeout"])
+    node.bind(drain, reactor, max_in_flight=options["max-in-flight"])
+    if on_sockets:
+        _listen(service, node, options, reactor)
+    else:
+        _speak_on_standard_streams(service, node, options, reactor)
+    own_process(service, reactor)
+    return service
+
+
+def _listen(service: NodeService, node: Node, options: Options, reactor: Any) -> None:
+    limits = {"max_line": options["max-line"], "idle_timeout": options["idle-timeout"]}
+    clients = NodeFactory(node, max_connections=options["max-connections"], **limits)
+    control = NodeFactory(node, control=True, **limits)
+    for option, factory in (("listen", clients), ("control", control)):
+        for description in options[option]:
+            try:
+                endpoint = server_endpoint(reactor, description)
+            except MisuseError as error:
+                raise MisuseError(f"--{option} {description}: {error}") from None
+            listener = service.listen(endpoint, factory)
+            if factory is control and not wants_client_certificates(description):
+                service.trusting.append(listener)
+    _raise_file_limit(options["max-connections"] + _OTHER_FILES)
+
+
+def _speak_on_standard_streams(service: NodeService, node: Node, options: Options, reactor: Any) -> None:
+    parent = options.parent
+    if parent is not None and "nodaemon" in parent and not parent["nodaemon"]:
+        raise MisuseError("twistd would go to the background, without standard input; type: twistd -n --pidfile= node")
+    streams = StandardStreams(reactor, *take_standard_streams())
+    factory = StandardStreamsFactory(node, service.end, max_line=options["max-line"])
+    service.listen(streams, factory)
+
+
+def _number(option: str, text: str, kind: type[float], *, least: float, unit: str) -> float:
+    try:
+        number = kind(text)
+    except ValueError:
+        number = math.nan
+    if not least <= number < math.inf:
+        raise usage.UsageError(f"--{option}: expected {unit} from {least}, got {text!r}")
+    return number
+
+
+def _raise_file_limit(needed: int) -> None:
+    soft, hard = (
+        math.inf if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(resource.RLIMIT_NOFILE)
+    )
+    if soft >= needed:
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(min(needed, hard)), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    if hard < needed:
+        _log.warn(
+            "only {hard} files may be open: too few for --max-connections, which needs {needed}",
+            hard=hard,
+            needed=needed,
+        )
+
+
+class NodeService(DrainingService):
+    """The service of the command: its errors are one line, and it warns of what is too open."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        #: Control endpoints without client certificates.
+        self.trusting: list[Listener] = []
+
+    def startService(self) -> None:
+        """Listen.
+
+        Raises:
+            SystemExit: a port cannot be bound.
+        """
+        try:
+            super().startService()
+        except Exception as error:
+            raise SystemExit(f"node: {error}") from None
+        exposed = [str(listener.host) for listener in self.trusting if not is_local(listener.host)]
+        if exposed:
+            _log.warn(
+                "control endpoints that other machines can reach, without client certificates: {exposed}",
+                exposed=", ".join(exposed),
+            )

@@ -1,0 +1,148 @@
+"""Bytes to messages and back. Pure: no Twisted, no state.
+
+A message is one JSON object a line: ``{"src", "dest", "body": {"type", "msg_id"?, "in_reply_to"?, ...}}``.
+Keys may come in any order; unknown ones are ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+
+from twisted_node.errors import ErrorCode, RequestError, UnreadableLine
+
+__all__ = ["MAX_SOURCE", "Body", "Message", "body_decoder", "decode", "encode"]
+
+#: The longest ``src`` taken, in characters: it is all that a request in flight keeps of its line.
+MAX_SOURCE = 1024
+
+#: A body as plain data.
+Body = dict[str, Any]
+
+_Source = Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)]
+
+
+class Message(msgspec.Struct):
+    """One line, as far as every message is alike.
+
+    ``body`` still is JSON. ``type`` is None if the message has a readable ``src`` and is malformed all the same;
+    ``fault`` then says how. ``msg_id`` and ``in_reply_to`` are what was sent, of any type.
+    """
+
+    src: str
+    dest: str
+    type: str | None
+    msg_id: Any
+    in_reply_to: Any
+    body: msgspec.Raw
+    fault: str = ""
+
+
+class _Envelope(msgspec.Struct):
+    src: _Source
+    body: msgspec.Raw
+    dest: str = ""
+
+
+class _Head(msgspec.Struct):
+    type: str
+    msg_id: Any = None
+    in_reply_to: Any = None
+
+
+class _LooseEnvelope(msgspec.Struct):
+    src: Any = None
+    body: msgspec.Raw = msgspec.Raw(b"null")
+    dest: Any = None
+
+
+class _LooseHead(msgspec.Struct):
+    msg_id: Any = None
+    in_reply_to: Any = None
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_head = msgspec.json.Decoder(_Head).decode
+_encode_json = msgspec.json.Encoder().encode
+
+# What msgspec raises for bytes that are no JSON, no UTF-8, or nested too deep.
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def decode(line: bytes) -> Message:
+    """Read one line.
+
+    Args:
+        line: UTF-8 JSON, with or without white space around it.
+
+    Returns:
+        The message; its ``fault`` is set if there is somebody to answer but nothing to do.
+
+    Raises:
+        UnreadableLine: there is no readable ``src``.
+    """
+    try:
+        envelope = _decode_envelope(line)
+        head = _decode_head(envelope.body)
+    except _UNDECODABLE as error:
+        return _decode_loosely(line, error)
+    return Message(envelope.src, envelope.dest, head.type, head.msg_id, head.in_reply_to, envelope.body)
+
+
+def _decode_loosely(line: bytes, error: Exception) -> Message:
+    """Find out whom to answer, and which field is wrong."""
+    try:
+        envelope = msgspec.json.decode(line, type=_LooseEnvelope)
+    except _UNDECODABLE:
+        raise UnreadableLine(_explain(error)) from None
+    if not isinstance(envelope.src, str):
+        raise UnreadableLine("src: expected a string")
+    if len(envelope.src) > MAX_SOURCE:
+        raise UnreadableLine(f"src: longer than {MAX_SOURCE} characters")
+    dest = envelope.dest if isinstance(envelope.dest, str) else ""
+    try:
+        head = msgspec.json.decode(envelope.body, type=_LooseHead)
+    except _UNDECODABLE:
+        head = _LooseHead()
+    fault = "body: " + _explain(error) if envelope.dest in (None, dest) else "dest: expected a string"
+    return Message(envelope.src, dest, None, head.msg_id, head.in_reply_to, envelope.body, fault)
+
+
+def body_decoder(body_type: type[Any]) -> Callable[[msgspec.Raw], Any]:
+    """Make the function that turns a message's body into what a handler wants.
+
+    Args:
+        body_type: a ``msgspec.Struct`` with the fields and their ranges, or ``dict`` for plain data.
+
+    Returns:
+        A function of the body. It raises ``RequestError``, malformed request (12), naming the field.
+    """
+    decode_json = msgspec.json.Decoder(Body if body_type is dict else body_type).decode
+
+    def decode_body(body: msgspec.Raw) -> Any:
+        try:
+            return decode_json(body)
+        except _UNDECODABLE as error:
+            raise RequestError(ErrorCode.MALFORMED_REQUEST, _explain(error)) from None
+
+    return decode_body
+
+
+def encode(src: str, dest: str, body: Body) -> bytes:
+    """Write one message as a line, spaced as Python's ``json.dumps`` does; UTF-8 stays as it is.
+
+    Raises:
+        TypeError, ValueError, OverflowError, RecursionError: the body holds something that JSON cannot say.
+    """
+    return msgspec.json.format(_encode_json({"src": src, "dest": dest, "body": body}), indent=0) + b"\n"
+
+
+def _explain(error: Exception) -> str:
+    """Say what is wrong, the field first."""
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    found = re.fullmatch(r"(.*) - at `\$\.?(.*)`", str(error))
+    return f"{found[2]}: {found[1]}" if found and found[2] else str(error)
