@@ -29,7 +29,7 @@ from twisted_node.closing import read_waiting, unsent_bytes
 from twisted_node.node import Node
 from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory, NodeProtocol
 
-__all__ = ["StandardStreams", "StandardStreamsFactory", "take_standard_streams"]
+__all__ = ["StandardStreams", "StandardStreamsFactory", "free_standard_output", "take_standard_streams"]
 
 
 def take_standard_streams() -> tuple[int, int]:
@@ -52,9 +52,15 @@ def take_standard_streams() -> tuple[int, int]:
     if sys.__stdin__ is not None:
         os.dup2(nothing, 0)
         os.close(nothing)
-    sys.__stdout__.flush()
-    os.dup2(2 if sys.__stderr__ is not None else os.open(os.devnull, os.O_WRONLY), 1)
+    free_standard_output()
     return reading, writing
+
+
+def free_standard_output() -> None:
+    """Have what anybody prints, and the logs of twistd and twist, go to standard error."""
+    if sys.__stdout__ is not None:
+        sys.__stdout__.flush()
+        os.dup2(2 if sys.__stderr__ is not None else os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _own(descriptor: int, flags: int) -> int:

@@ -19,7 +19,12 @@ from twisted_node.node import Node
 from twisted_node.process import own_process
 from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory
 from twisted_node.service import DrainingService
-from twisted_node.standard_io import StandardStreams, StandardStreamsFactory, take_standard_streams
+from twisted_node.standard_io import (
+    StandardStreams,
+    StandardStreamsFactory,
+    free_standard_output,
+    take_standard_streams,
+)
 from twisted_node.workload import answer_about_drain, answer_requests
 
 __all__ = ["Options", "makeService"]
@@ -108,6 +113,7 @@ def _make_service(options: Options, reactor: Any) -> IService:
     answer_about_drain(node, options["drain-timeout"])
     node.bind(drain, reactor, max_in_flight=options["max-in-flight"])
     if on_sockets:
+        free_standard_output()
         _listen(service, node, options, reactor)
     else:
         _speak_on_standard_streams(service, node, options, reactor)
@@ -165,6 +171,10 @@ def _raise_file_limit(needed: int) -> None:
         )
 
 
+class _CannotStart(SystemExit, Exception):
+    """One line, and status 1; an Exception too, since twistd removes its pidfile, and tells who waits, only for those."""
+
+
 class NodeService(DrainingService):
     """The service of the command: its errors are one line, and it warns of what is too open."""
 
@@ -182,7 +192,7 @@ class NodeService(DrainingService):
         try:
             super().startService()
         except Exception as error:
-            raise SystemExit(f"node: {error}") from None
+            raise _CannotStart(f"node: {error}") from None
         exposed = [str(listener.host) for listener in self.trusting if not is_local(listener.host)]
         if exposed:
             _log.warn(
