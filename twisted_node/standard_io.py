@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_node.closing import read_waiting, unsent_bytes
+from twisted_node.errors import MisuseError
 from twisted_node.node import Node
 from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory, NodeProtocol
 
@@ -41,11 +42,11 @@ def take_standard_streams() -> tuple[int, int]:
         New file descriptors: to read from, and to write to.
 
     Raises:
-        SystemExit: standard output is closed.
+        MisuseError: standard output is closed.
     """
     # Python leaves these None for what was closed at its start; the number may mean something else by now.
     if sys.__stdout__ is None:
-        raise SystemExit("standard output is closed: there is nowhere to answer")
+        raise MisuseError("standard output is closed: there is nowhere to answer")
     nothing = os.open(os.devnull, os.O_RDONLY)
     reading = nothing if sys.__stdin__ is None else _own(0, os.O_RDONLY)
     writing = _own(1, os.O_WRONLY)

@@ -172,7 +172,7 @@ def _raise_file_limit(needed: int) -> None:
 
 
 class _CannotStart(SystemExit, Exception):
-    """One line, and status 1; an Exception too, since twistd removes its pidfile, and tells who waits, only for those."""
+    """One line, and status 1. An Exception too: only for those twistd removes its pidfile and tells who waits."""
 
 
 class NodeService(DrainingService):
