@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -11,7 +12,6 @@ import subprocess
 import termios
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,14 @@ class StandardIOTestCase(SynchronousTestCase):
         process = Process(*NODE, *options, **popen)
         self.addCleanup(process.end)
         return process
+
+    def send_much(self, process: Process, count: int = 400) -> int:
+        """Send requests whose answers are longer than any pipe, and are due together after input has ended."""
+        requests = (message("tcp_request", n, src="c" * 1000, latency_ms=1000) for n in range(count))
+        process.send(INIT + b"".join(requests))
+        process.close_input()
+        process.wait_for_log(f"standard input ended; .* {count} in flight")
+        return count
 
     def folder(self) -> Path:
         """A folder of the test's own."""
@@ -128,10 +136,7 @@ class EndOfInputTests(StandardIOTestCase):
     def test_everything_is_delivered(self) -> None:
         """Hundreds of thousands of bytes that nobody has read yet when input ends are all delivered."""
         process = self.start()
-        count = 4000
-        process.send(INIT + b"".join(message("tcp_request", n, latency_ms=300) for n in range(count)))
-        process.close_input()
-        process.wait_for_log(r"standard input ended; .* 4000 in flight")
+        count = self.send_much(process)
         # The pipe is full, and all the rest in the process.
         wait_until(lambda: bytes_waiting(process.popen.stdout) >= 60_000)
         output = process.read_rest()
@@ -211,7 +216,7 @@ class OutputTests(StandardIOTestCase):
             process.read_line()
             assert process.popen.stdout is not None
             process.popen.stdout.close()
-            with suppress(BrokenPipeError):
+            with contextlib.suppress(BrokenPipeError):
                 process.send(lines)
             self.assertEqual(process.wait(), 0, process.log)
             self.assertIn("nobody reads standard output", process.log)
@@ -259,9 +264,8 @@ class OutputTests(StandardIOTestCase):
 
     def test_reader_never_reads(self) -> None:
         """A reader that never reads does not hold the process beyond its deadline; the loss shows in the status."""
-        process = self.start("--drain-timeout", "0.3", "--linger", "0.1")
-        process.send(INIT + b"".join(message("tcp_request", n, latency_ms=100) for n in range(4000)))
-        process.close_input()
+        process = self.start("--drain-timeout", "1.5", "--linger", "0.1")
+        self.send_much(process)
         self.assertEqual(process.wait(), 1)
         self.assertIn("did not read", process.log)
 
