@@ -67,17 +67,16 @@ class FirstSignalTests(SignalsTestCase):
 
     def test_drains(self) -> None:
         """Each of the signals has what is in flight answered, and ends with status 0, whatever runs the node."""
-        for name, runner in RUNNERS.items():
-            for number in SIGNALS:
-                process = self.start(*runner)
-                process.send(message("tcp_request", 2, latency_ms=150) + message("tcp_drain_status", 3))
-                self.assertEqual(bodies(process.read_line())[0]["remaining"], 1)
-                process.signal(number)
-                answer = bodies(process.read_rest())
-                self.assertEqual([body["type"] for body in answer], ["tcp_request_ok"], name)
-                self.assertEqual(process.wait(), 0, f"{name} {number!r}\n{process.log}")
-                self.assertIn(number.name, process.log)
-                self.assertNotIn("Traceback", process.log)
+        processes = [(self.start(*runner), number) for runner in RUNNERS.values() for number in SIGNALS]
+        for process, number in processes:
+            process.send(message("tcp_request", 2, latency_ms=150) + message("tcp_drain_status", 3))
+            self.assertEqual(bodies(process.read_line())[0]["remaining"], 1)
+            process.signal(number)
+        for process, number in processes:
+            self.assertEqual([body["type"] for body in bodies(process.read_rest())], ["tcp_request_ok"])
+            self.assertEqual(process.wait(), 0, process.log)
+            self.assertIn(number.name, process.log)
+            self.assertNotIn("Traceback", process.log)
 
     def test_nothing_in_flight(self) -> None:
         """With nothing in flight the process is gone in milliseconds."""
@@ -85,7 +84,7 @@ class FirstSignalTests(SignalsTestCase):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
         for name, runner in RUNNERS.items():
             took = []
-            for _ in range(3):
+            for _ in range(2):
                 process = self.start(*runner, env=environment)
                 began = time.monotonic()
                 process.signal()
@@ -139,12 +138,13 @@ class FirstSignalTests(SignalsTestCase):
 
     def test_while_starting(self) -> None:
         """A signal before the reactor runs, or while it starts, drains like any other."""
-        for name in RUNNERS:
-            for start in ("signal before the reactor", "signal to Twisted's handlers", "signal once running"):
-                folder = Path(self.mktemp()).absolute()
-                process = Process(*awkward_runners(folder)[name], env=awkward_environment(folder, start))
+        starts = ("signal before the reactor", "signal to Twisted's handlers", "signal once running")
+        folder = Path(self.mktemp()).absolute()
+        for runner in awkward_runners(folder).values():
+            processes = [Process(*runner, env=awkward_environment(folder, start)) for start in starts]
+            for process in processes:
                 self.addCleanup(process.end)
-                self.assertEqual(process.wait(), 0, f"{name}, {start}\n{process.log}")
+                self.assertEqual(process.wait(), 0, process.log)
                 self.assertIn("clean: 0 finished", process.log)
                 self.assertNotIn("Traceback", process.log)
 

@@ -77,6 +77,23 @@ class StandardIOTestCase(SynchronousTestCase):
         process.wait_for_log(f"standard input ended; .* {count} in flight")
         return count
 
+    def write_until_blocked(self, process: Process) -> tuple[int, bytes]:
+        """Send requests until none has been taken for a while; return how many, and what is unsent of them."""
+        assert process.popen.stdin is not None
+        fd = process.popen.stdin.fileno()
+        os.set_blocking(fd, False)
+        count, taken, waiting = 0, 0, b""
+        while select.select([], [fd], [], 1.0)[1]:
+            while len(waiting) < 20_000:
+                waiting += message("tcp_request", count, data="x" * 60)
+                count += 1
+            written = os.write(fd, waiting)
+            waiting = waiting[written:]
+            taken += written
+            self.assertLess(taken, 50_000_000, "standard input is never paused")
+        os.set_blocking(fd, True)
+        return count, waiting
+
     def folder(self) -> Path:
         """A folder of the test's own."""
         path = Path(self.mktemp())
@@ -222,6 +239,19 @@ class OutputTests(StandardIOTestCase):
             self.assertIn("nobody reads standard output", process.log)
             self.assertNotIn("Traceback", process.log)
 
+    def test_reader_had_gone(self) -> None:
+        """So it does when the reader had gone before; the named pipe cannot even be opened anew then."""
+        path = self.folder() / "pipe"
+        os.mkfifo(path)
+        reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        writing = os.open(path, os.O_WRONLY)
+        os.close(reading)
+        process = self.start(stdout=writing)
+        os.close(writing)
+        self.assertEqual(process.wait(), 0, process.log)
+        self.assertIn("nobody reads standard output", process.log)
+        self.assertNotIn("Traceback", process.log)
+
     def test_reader_goes_with_work_in_flight(self) -> None:
         """A request whose client has gone runs on, within the deadline."""
         process = self.start("--drain-timeout", "0.2")
@@ -239,21 +269,8 @@ class OutputTests(StandardIOTestCase):
         process.send(INIT)
         process.read_line()
         before = resident_bytes(process.popen.pid)
-        assert process.popen.stdin is not None
-        fd = process.popen.stdin.fileno()
-        os.set_blocking(fd, False)
-        count, taken, waiting = 0, 0, b""
-        # Until nothing has been taken for a while: the writer is blocked.
-        while select.select([], [fd], [], 1.0)[1]:
-            while len(waiting) < 20_000:
-                waiting += message("tcp_request", count, data="x" * 60)
-                count += 1
-            written = os.write(fd, waiting)
-            waiting = waiting[written:]
-            taken += written
-            self.assertLess(taken, 50_000_000, "standard input is never paused")
+        count, waiting = self.write_until_blocked(process)
         self.assertLess(resident_bytes(process.popen.pid) - before, 20_000_000)
-        os.set_blocking(fd, True)
         rest = threading.Thread(target=process.send, args=[waiting])
         rest.start()
         output = b"".join(process.read_line() for _ in range(count))
@@ -261,6 +278,19 @@ class OutputTests(StandardIOTestCase):
         process.close_input()
         self.assertEqual([body["in_reply_to"] for body in bodies(output)], list(range(count)))
         self.assertEqual(process.wait(), 0)
+
+    def test_signal_while_reader_pauses(self) -> None:
+        """A signal reads no further while nobody reads; all that was started is answered when the reader goes on."""
+        process = self.start()
+        process.send(INIT)
+        process.read_line()
+        self.write_until_blocked(process)
+        process.signal()
+        process.wait_for_log("draining")
+        answers = bodies(process.read_rest())
+        self.assertEqual(process.wait(), 0)
+        self.assertEqual({answer["type"] for answer in answers}, {"tcp_request_ok"})
+        self.assertIn(f"clean: {len(answers)} finished, 0 refused", process.log)
 
     def test_reader_never_reads(self) -> None:
         """A reader that never reads does not hold the process beyond its deadline; the loss shows in the status."""

@@ -187,6 +187,15 @@ class SocketsTests(SynchronousTestCase):
             answer = client.makefile("rb").read()
         self.assertEqual(bodies(answer)[0]["type"], "tcp_request_ok")
 
+    def test_closed_output(self) -> None:
+        """On sockets nothing is said on standard output, so it may be closed."""
+        process = self.start("sh", "-c", 'exec "$@" >&-', "sh", *RUNNERS["python"], "--listen", LOOPBACK)
+        with connect(process.port()) as client:
+            client.sendall(message("tcp_request", 2))
+            self.assertEqual(bodies(client.recv(1000))[0]["type"], "tcp_request_ok")
+        process.signal()
+        self.assertEqual(process.wait(), 0)
+
     def test_trust(self) -> None:
         """Only a control endpoint's clients may shut down; that ends a node on sockets."""
         listen, control = (["--listen", LOOPBACK], ["--control", LOOPBACK])

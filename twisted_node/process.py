@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
@@ -129,12 +129,12 @@ class _Owner:
 
 def _exit(status: int) -> None:
     """End the process without Python's teardown; other exit hooks run as always."""
-    atexit.unregister(_exit)
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
-            stream.flush()
-    os._exit(status)
+    with ExitStack() as last:
+        last.callback(os._exit, status)
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            last.callback(stream.flush)
+        atexit.unregister(_exit)
+        atexit._run_exitfuncs()
 
 
 class _Watchdog:
