@@ -54,7 +54,7 @@ class Client(threading.Thread):
             self.end = "refused"
         except (ConnectionResetError, BrokenPipeError):
             self.end = "reset"
-        except BaseException as failure:  # noqa: BLE001 - shown by the test
+        except BaseException as failure:
             self.failure = failure
         finally:
             self.ready.set()
@@ -181,7 +181,7 @@ class SlowReader(Client):
     def act(self) -> None:
         connection = self.connect()
         source = "s" * 1000
-        connection.sendall(b"".join(self.request(0, src=source) for _ in range(1000)))
+        connection.sendall(b"".join(self.request(0, src=source) for _ in range(100)))
         self.ready.set()
         self.stop.wait()
         threading.Event().wait(0.4)
@@ -266,8 +266,8 @@ class Storm:
 
     @property
     def last_answer(self) -> float:
-        """When the last answer arrived, on the monotonic clock."""
-        return max(client.last_answer for client in self.clients)
+        """When the last answer arrived, on the monotonic clock; slow readers get theirs from the kernel, later."""
+        return max(client.last_answer for client in self.clients if not isinstance(client, SlowReader))
 
     def lost(self) -> list[tuple[Client, int]]:
         """The clients that lost requests, with the number of these."""
