@@ -266,8 +266,8 @@ class Storm:
 
     @property
     def last_answer(self) -> float:
-        """When the last answer arrived, on the monotonic clock; slow readers get theirs from the kernel, later."""
-        return max(client.last_answer for client in self.clients if not isinstance(client, SlowReader))
+        """When the last answer arrived, on the monotonic clock."""
+        return max(client.last_answer for client in self.clients)
 
     def lost(self) -> list[tuple[Client, int]]:
         """The clients that lost requests, with the number of these."""
