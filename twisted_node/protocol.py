@@ -71,7 +71,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         # In one piece: a line that trickles in byte by byte takes no more than its bytes.
         self._half_line = bytearray()
         self._skipping = False
-        self._awaited = False
+        self._silent = True
         self._input_ended = False
         self._finishing = False
 
@@ -80,8 +80,6 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     def connectionMade(self) -> None:
         """Register, and speak only as fast as the client listens."""
         self._close = self.make_close()
-        # Whoever waited in the kernel's queue when the drain began has probably sent something.
-        self._awaited = self.connections.draining
         restore_half_close(self.transport, self)
         self.transport.registerProducer(self, True)
         self.setTimeout(self.idle_timeout or None)
@@ -99,7 +97,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         """Take one chunk: hand over its whole lines, keep the rest."""
         if self._finishing:
             return
-        self._awaited = False
+        self._silent = False
         *lines, rest = data.split(b"\n")
         self._answers = []
         try:
@@ -207,8 +205,8 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         return self.in_flight > 0 or self._answers is not None
 
     def is_asking(self) -> bool:
-        """Say whether the client is in the middle of a line, or has not begun its first."""
-        return self._awaited or bool(self._half_line)
+        """Say whether the client is in the middle of a line, or about to begin its first."""
+        return bool(self._half_line) or (self._silent and self.connections.is_new(self))
 
     def read_waiting(self) -> None:
         """Read what the client has sent already, unless it does not read its answers."""

@@ -26,10 +26,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_node.closing import read_waiting, unsent_bytes
+from twisted_node.errors import MisuseError
 from twisted_node.node import Node
 from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory, NodeProtocol
 
-__all__ = ["StandardStreams", "StandardStreamsFactory", "take_standard_streams"]
+__all__ = ["StandardStreams", "StandardStreamsFactory", "keep_standard_output_clean", "take_standard_streams"]
 
 
 def take_standard_streams() -> tuple[int, int]:
@@ -41,20 +42,27 @@ def take_standard_streams() -> tuple[int, int]:
         New file descriptors: to read from, and to write to.
 
     Raises:
-        SystemExit: standard output is closed.
+        MisuseError: standard output is closed.
     """
     # Python leaves these None for what was closed at its start; the number may mean something else by now.
     if sys.__stdout__ is None:
-        raise SystemExit("standard output is closed: there is nowhere to answer")
+        raise MisuseError("standard output is closed: there is nowhere to answer")
     nothing = os.open(os.devnull, os.O_RDONLY)
     reading = nothing if sys.__stdin__ is None else _own(0, os.O_RDONLY)
     writing = _own(1, os.O_WRONLY)
     if sys.__stdin__ is not None:
         os.dup2(nothing, 0)
         os.close(nothing)
+    keep_standard_output_clean()
+    return reading, writing
+
+
+def keep_standard_output_clean() -> None:
+    """Have everything that this process prints, and the log of twistd, go to standard error instead."""
+    if sys.__stdout__ is None:
+        return
     sys.__stdout__.flush()
     os.dup2(2 if sys.__stderr__ is not None else os.open(os.devnull, os.O_WRONLY), 1)
-    return reading, writing
 
 
 def _own(descriptor: int, flags: int) -> int:

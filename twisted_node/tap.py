@@ -19,7 +19,12 @@ from twisted_node.node import Node
 from twisted_node.process import own_process
 from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory
 from twisted_node.service import DrainingService
-from twisted_node.standard_io import StandardStreams, StandardStreamsFactory, take_standard_streams
+from twisted_node.standard_io import (
+    StandardStreams,
+    StandardStreamsFactory,
+    keep_standard_output_clean,
+    take_standard_streams,
+)
 from twisted_node.workload import answer_about_drain, answer_requests
 
 __all__ = ["Options", "makeService"]
@@ -116,6 +121,7 @@ def _make_service(options: Options, reactor: Any) -> IService:
 
 
 def _listen(service: NodeService, node: Node, options: Options, reactor: Any) -> None:
+    keep_standard_output_clean()
     limits = {"max_line": options["max-line"], "idle_timeout": options["idle-timeout"]}
     clients = NodeFactory(node, max_connections=options["max-connections"], **limits)
     control = NodeFactory(node, control=True, **limits)
