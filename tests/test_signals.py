@@ -6,20 +6,20 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.awkward import awkward_environment, awkward_runners
 from tests.support import (
+    AWKWARDLY,
     BIN,
     INIT,
     INIT_OK,
     RUNNERS,
     Process,
+    awkward_environment,
     bodies,
     by_request,
     connect,
@@ -57,9 +57,7 @@ class SignalsTestCase(SynchronousTestCase):
 
     def start_awkwardly(self, runner: str = "python", start: str = "", options: tuple[str, ...] = ()) -> Process:
         """Start a node with awkward handlers."""
-        folder = Path(self.mktemp()).absolute()
-        command = awkward_runners(folder)[runner]
-        return self.start(*command, *options, env=awkward_environment(folder, start))
+        return self.start(*RUNNERS[runner], *AWKWARDLY, *options, env=awkward_environment(start))
 
 
 class FirstSignalTests(SignalsTestCase):
@@ -91,7 +89,7 @@ class FirstSignalTests(SignalsTestCase):
                 self.assertEqual(os.waitpid(process.popen.pid, 0)[1], 0)
                 took.append(time.monotonic() - began)
                 process.popen.returncode = 0
-            print(f"{name}: gone {min(took) * 1000:.1f} ms after SIGTERM")  # noqa: T201 - a figure to watch
+            print(f"{name}: gone {min(took) * 1000:.1f} ms after SIGTERM")
             self.assertLess(min(took), 0.25)
 
     def test_input_is_refused(self) -> None:
@@ -139,9 +137,8 @@ class FirstSignalTests(SignalsTestCase):
     def test_while_starting(self) -> None:
         """A signal before the reactor runs, or while it starts, drains like any other."""
         starts = ("signal before the reactor", "signal to Twisted's handlers", "signal once running")
-        folder = Path(self.mktemp()).absolute()
-        for runner in awkward_runners(folder).values():
-            processes = [Process(*runner, env=awkward_environment(folder, start)) for start in starts]
+        for runner in RUNNERS.values():
+            processes = [Process(*runner, *AWKWARDLY, env=awkward_environment(start)) for start in starts]
             for process in processes:
                 self.addCleanup(process.end)
                 self.assertEqual(process.wait(), 0, process.log)
@@ -168,9 +165,7 @@ class FirstSignalTests(SignalsTestCase):
 
     def test_stopped_reactor(self) -> None:
         """A program that stops the reactor itself drains too."""
-        folder = Path(self.mktemp()).absolute()
-        runner = awkward_runners(folder)["python"]
-        process = Process(*runner, env=awkward_environment(folder, "stop once running"))
+        process = Process(*RUNNERS["python"], *AWKWARDLY, env=awkward_environment("stop once running"))
         self.addCleanup(process.end)
         self.assertEqual(process.wait(), 0)
         self.assertIn("the reactor was stopped", process.log)
@@ -179,9 +174,9 @@ class FirstSignalTests(SignalsTestCase):
     def test_tidies_up(self) -> None:
         """Twistd's pidfile is removed, and other exit hooks run."""
         folder = Path(self.mktemp()).absolute()
-        awkward_runners(folder)
-        command = [str(BIN / "twistd"), "-n", "--pidfile=node.pid", "awkward"]
-        process = self.start(*command, env=awkward_environment(folder), cwd=folder)
+        folder.mkdir()
+        command = [str(BIN / "twistd"), "-n", "--pidfile=node.pid", "node"]
+        process = self.start(*command, *AWKWARDLY, env=awkward_environment(), cwd=folder)
         self.assertEqual((folder / "node.pid").read_text(), str(process.popen.pid))
         process.signal()
         self.assertEqual(process.wait(), 0)
@@ -288,7 +283,7 @@ class SocketTests(SignalsTestCase):
 class FirstProcessTests(SignalsTestCase):
     """Process 1 of a container, which the kernel spares from signals that it does not handle."""
 
-    def start_first(self, folder: Path) -> Process:
+    def start_first(self) -> Process:
         """Start a node as process 1 of a namespace."""
         isolate = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
         if os.getuid():
@@ -296,8 +291,7 @@ class FirstProcessTests(SignalsTestCase):
         tried = subprocess.run([*isolate, "true"], capture_output=True, check=False)
         if tried.returncode:
             raise SkipTest(f"no process namespace here: {tried.stderr.decode().strip()}")
-        awkward_runners(folder)
-        return self.start(*isolate, sys.executable, "-m", "tests.awkward", env=awkward_environment(folder))
+        return self.start(*isolate, *RUNNERS["python"], *AWKWARDLY, env=awkward_environment())
 
     def signal_first(self, process: Process) -> None:
         """Signal the one child of unshare."""
@@ -307,7 +301,7 @@ class FirstProcessTests(SignalsTestCase):
 
     def test_drains(self) -> None:
         """It drains like any other."""
-        process = self.start_first(Path(self.mktemp()).absolute())
+        process = self.start_first()
         process.send(message("tcp_request", 2, latency_ms=200) + message("tcp_drain_status", 3))
         process.read_line()
         self.signal_first(process)
@@ -316,7 +310,7 @@ class FirstProcessTests(SignalsTestCase):
 
     def test_third_kills(self) -> None:
         """A third signal ends it with the status that a shell would show."""
-        process = self.start_first(Path(self.mktemp()).absolute())
+        process = self.start_first()
         process.send(message("busy", 2))
         process.wait_for_log("busy began")
         for _ in range(3):

@@ -17,13 +17,14 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.awkward import awkward_environment, awkward_runners
 from tests.support import (
+    AWKWARDLY,
     INIT,
     INIT_OK,
     PATIENCE,
     RUNNERS,
     Process,
+    awkward_environment,
     bodies,
     by_request,
     message,
@@ -188,9 +189,8 @@ class OutputTests(StandardIOTestCase):
 
     def test_stray_output(self) -> None:
         """Whatever a handler prints goes to standard error, whatever it reads is empty; logs go there too."""
-        folder = self.folder()
-        for name, runner in awkward_runners(folder).items():
-            process = Process(*runner, env=awkward_environment(folder))
+        for name, runner in RUNNERS.items():
+            process = Process(*runner, *AWKWARDLY, env=awkward_environment())
             self.addCleanup(process.end)
             process.send(INIT + message("print", 2))
             process.close_input()
@@ -204,17 +204,16 @@ class OutputTests(StandardIOTestCase):
     def test_same_pipe(self) -> None:
         """Logs and messages lose nothing when both go to one pipe that is read slowly."""
         folder = self.folder()
-        runner = awkward_runners(folder)["python"]
         count = 3000
         with open(folder / "in", "w+b") as lines:
             lines.write(INIT + b"".join(message("log", n) for n in range(count)))
             lines.seek(0)
             process = subprocess.Popen(
-                runner,
+                [*NODE, *AWKWARDLY],
                 stdin=lines,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=awkward_environment(folder),
+                env=awkward_environment(),
             )
         assert process.stdout is not None
         wait_until(lambda: bytes_waiting(process.stdout) >= 60_000)
@@ -281,7 +280,7 @@ class OutputTests(StandardIOTestCase):
 
     def test_signal_while_reader_pauses(self) -> None:
         """A signal reads no further while nobody reads; all that was started is answered when the reader goes on."""
-        process = self.start()
+        process = self.start("--linger", "0")
         process.send(INIT)
         process.read_line()
         self.write_until_blocked(process)

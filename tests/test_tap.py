@@ -38,6 +38,7 @@ class OptionsTests(SynchronousTestCase):
                 "max-connections": 10_000,
                 "max-in-flight": 100_000,
                 "idle-timeout": 0.0,
+                "app": None,
             },
         )
 
@@ -97,7 +98,7 @@ class RefusalTests(SynchronousTestCase):
 
     def test_missing_extra(self) -> None:
         """Without the tls extra, endpoints that need it name it."""
-        without = "import sys; sys.modules['OpenSSL'] = None; from twisted_node.__main__ import main; main()"
+        without = "import sys; sys.modules['OpenSSL'] = None; from twisted_node.running import run; run()"
         for endpoint in ("ssl:0:privateKey=key.pem", "tls:example.org:tcp:0", "ssl:0:clientCA=ca.pem"):
             kind = endpoint.partition(":")[0]
             self.check(
