@@ -122,7 +122,12 @@ class DrainingService(Service):
         super().startService()
         failures: list[Failure] = []
         for listener in self._listeners:
-            listener.open().addErrback(failures.append)
+            opening = listener.open()
+            if opening.called:
+                opening.addErrback(failures.append)
+            else:
+                # An endpoint that takes its time can only fail in the log.
+                opening.addErrback(lambda failure: _log.failure("not listening", failure))
         if failures:
             self._close_listeners()
             failures[0].raiseException()
