@@ -78,6 +78,7 @@ class DrainingService(Service):
         self._end_watchers: list[Callable[[float], object]] = []
         self._last_call: IDelayedCall | None = None
         self._closing = False
+        self._emptied: Deferred[None] = Deferred()
         self._ended: Statistics | None = None
         self._waiters: list[Deferred[Statistics]] = []
         self._reports = LoopingCall(self._report)
@@ -161,7 +162,8 @@ class DrainingService(Service):
             self._set_end(self.drain.deadline)
             self.drain.begin(self.drain_timeout, reason)
         elif lame_duck:
-            _log.info("lame duck for {seconds} s: {reason}", seconds=lame_duck, reason=reason)
+            if self.drain.phase is Phase.SERVING:
+                _log.info("lame duck for {seconds} s: {reason}", seconds=lame_duck, reason=reason)
             self.drain.lame_duck(lame_duck, self.drain_timeout, reason)
         else:
             self.drain.begin(self.drain_timeout, reason)
@@ -231,7 +233,8 @@ class DrainingService(Service):
             self.connections.stop_waiting()
         self.connections.finish()
         self._set_last_call()
-        self.connections.when_empty().addCallback(self._all_gone)
+        self._emptied.addCallback(self._all_gone)
+        self.connections.when_empty().chainDeferred(self._emptied)
 
     def _deadline_moved(self, deadline: float) -> None:
         if self._ends_with_drain:
@@ -260,15 +263,18 @@ class DrainingService(Service):
 
     def _end_connections(self) -> None:
         self._last_call = None
+        # Also what a kept connection has asked for since: to close it without an answer would be to lose it.
+        self.drain.cut_in_flight()
+        # All may be gone before it is known what that cost.
+        self._emptied.pause()
         lost = self.connections.end()
         if lost:
             self.drain.counts.cut += lost
             _log.warn("{count} connections closed with answers that their clients did not read", count=lost)
+        self._emptied.unpause()
 
     def _all_gone(self, _: None) -> None:
         self.connections.stop_waiting()
-        _cancel(self._last_call)
-        self._last_call = None
         self._listeners_closed.addCallback(self._stop_the_rest)
 
     def _stop_the_rest(self, _: object) -> Any:
@@ -280,8 +286,8 @@ class DrainingService(Service):
         return stopping.addCallback(self._stop_the_rest)
 
     def _end(self) -> None:
-        if self._reports.running:
-            self._reports.stop()
+        self._reports.stop()
+        _cancel(self._last_call)
         statistics = self._ended = self.drain.statistics()
         _log.info("{how}: {summary}", how="cut" if statistics.cut else "clean", summary=_summary(statistics))
         waiters, self._waiters = self._waiters, []
