@@ -384,6 +384,7 @@ class IdleTests(SynchronousTestCase):
 
     def test_draining(self) -> None:
         """A connection that a drain closes is closed once, whatever its idle timer says."""
+        self.house.connections.stop_waiting()
         self.house.connections.finish()
         self.assertTrue(self.is_closing())
         self.house.clock.advance(1)

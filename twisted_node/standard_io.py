@@ -21,6 +21,7 @@ from twisted.internet.interfaces import (
     IReactorFDSet,
     IStreamServerEndpoint,
 )
+from twisted.internet.protocol import connectionDone
 from twisted.internet.stdio import StandardIO
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -30,7 +31,7 @@ from twisted_node.errors import MisuseError
 from twisted_node.node import Node
 from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory, NodeProtocol
 
-__all__ = ["StandardStreams", "StandardStreamsFactory", "keep_standard_output_clean", "take_standard_streams"]
+__all__ = ["StandardStreams", "StandardStreamsFactory", "free_standard_output", "take_standard_streams"]
 
 
 def take_standard_streams() -> tuple[int, int]:
@@ -53,16 +54,15 @@ def take_standard_streams() -> tuple[int, int]:
     if sys.__stdin__ is not None:
         os.dup2(nothing, 0)
         os.close(nothing)
-    keep_standard_output_clean()
+    free_standard_output()
     return reading, writing
 
 
-def keep_standard_output_clean() -> None:
-    """Have everything that this process prints, and the log of twistd, go to standard error instead."""
-    if sys.__stdout__ is None:
-        return
-    sys.__stdout__.flush()
-    os.dup2(2 if sys.__stderr__ is not None else os.open(os.devnull, os.O_WRONLY), 1)
+def free_standard_output() -> None:
+    """Have what anybody prints, and the logs of twistd and twist, go to standard error."""
+    if sys.__stdout__ is not None:
+        sys.__stdout__.flush()
+        os.dup2(2 if sys.__stderr__ is not None else os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _own(descriptor: int, flags: int) -> int:
@@ -122,9 +122,11 @@ class StandardProtocol(NodeProtocol):
     on_end: Callable[[str], object]
 
     def connectionMade(self) -> None:
-        """Stay beyond any drain, until input ends."""
+        """Stay beyond any drain, until input ends; and be the way to other nodes."""
         self.kept = True
+        self.node.calls.open(self)
         super().connectionMade()
+        self.node.start()
 
     def make_close(self) -> _StandardClose:
         """Make what ends this connection."""
@@ -138,12 +140,18 @@ class StandardProtocol(NodeProtocol):
     def readConnectionLost(self) -> None:
         """Learn of the end of input; what is in flight is still answered."""
         super().readConnectionLost()
+        self.node.calls.end("standard input ended")
         self.on_end("standard input ended")
 
     def writeConnectionLost(self) -> None:
         """Learn that nobody reads the answers any more. Twisted would say nothing further by itself."""
         self.transport.connectionLost(Failure(ConnectionLost()))
         self.on_end("nobody reads standard output")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Leave; no reply comes any more."""
+        super().connectionLost(reason)
+        self.node.calls.end("standard output was closed")
 
 
 class StandardStreamsFactory(NodeFactory):
