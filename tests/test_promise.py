@@ -243,7 +243,7 @@ class Promise(RuleBasedStateMachine):
         self.wait(5 + MAX_GRACE)
         self.collect()
         self.never_two_answers()
-        assert len(self.ends) == 1
+        assert len(self.ends) == 1, self.clock.getDelayedCalls()
         assert self.drain.in_flight == 0
         assert len(self.service.connections) == 0
         assert self.clock.getDelayedCalls() == [], self.clock.getDelayedCalls()

@@ -310,6 +310,17 @@ class MessageTests(ServiceTestCase):
         self.assertEqual(self.assert_clean(self.service.when_ended()).cut, 2)
 
 
+    def test_last_client_gone_with_its_cut(self) -> None:
+        """A client that was waiting for no more than what is cut in the end, and goes with it, ends the service."""
+        self.node.handle("question", while_draining=True)(lambda _: Deferred())
+        control = self.shut_down(drain_timeout_ms=5000)
+        control.send(message("question", 8))
+        control.half_close()
+        self.clock.advance(5)
+        self.assertTrue(control.gone)
+        self.assertEqual(self.assert_clean(self.service.when_ended()).cut, 1)
+
+
 class EndlessTests(ServiceTestCase):
     """A service that a message's drain does not end, as on standard input."""
 

@@ -257,9 +257,9 @@ class DrainingService(Service):
         self._last_call = self.clock.callLater(left, self._time_is_up)
 
     def _time_is_up(self) -> None:
+        self._last_call = self.clock.callLater(self._grace, self._end_connections)
         # Work taken after the drain had ended, by handlers that serve while draining, is cut here.
         self.drain.cut_in_flight()
-        self._last_call = self.clock.callLater(self._grace, self._end_connections)
 
     def _end_connections(self) -> None:
         self._last_call = None
