@@ -309,7 +309,6 @@ class MessageTests(ServiceTestCase):
         self.assertEqual([body.get("code") for body in bodies(control.received)], [None, 0, 0])
         self.assertEqual(self.assert_clean(self.service.when_ended()).cut, 2)
 
-
     def test_last_client_gone_with_its_cut(self) -> None:
         """A client that was waiting for no more than what is cut in the end, and goes with it, ends the service."""
         self.node.handle("question", while_draining=True)(lambda _: Deferred())
