@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted_node.errors import ErrorCode
 from twisted_node.wire import Body
 
-__all__ = ["CUT", "REFUSED", "Answer", "Asker", "Handler", "HandlerFunction", "Request"]
+__all__ = ["CUT", "REFUSED", "Answer", "Asker", "Handler", "HandlerFunction", "Request", "printable"]
 
 _B = TypeVar("_B")
 
@@ -23,6 +23,11 @@ HandlerFunction = Callable[["Request[Any]"], Answer]
 REFUSED: Body = {"type": "error", "code": int(ErrorCode.TEMPORARILY_UNAVAILABLE), "text": "the node is shutting down"}
 #: How a request is answered that was cut.
 CUT: Body = {"type": "error", "code": int(ErrorCode.TIMEOUT), "text": "cut by the deadline of the shutdown"}
+
+
+def printable(name: str) -> str:
+    """Make a name that a client chose fit for a log: terminals act on what is not printable, and none need be long."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name[:100])
 
 
 class Asker(Protocol):
@@ -59,7 +64,7 @@ class Request(msgspec.Struct, Generic[_B]):
     started: float
 
     def __str__(self) -> str:
-        return f"{self.type} {'' if self.msg_id is None else self.msg_id} from {self.src}".replace("  ", " ")
+        return " ".join([self.type, *([] if self.msg_id is None else [str(self.msg_id)]), "from", printable(self.src)])
 
 
 class Handler(msgspec.Struct):
