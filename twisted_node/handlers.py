@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted_node.errors import ErrorCode, MisuseError
 from twisted_node.wire import Body
 
-__all__ = ["CUT", "REFUSED", "Answer", "Asker", "Fixed", "Handler", "HandlerFunction", "Request"]
+__all__ = ["CUT", "REFUSED", "Answer", "Asker", "Fixed", "Handler", "HandlerFunction", "Request", "printable"]
 
 _B = TypeVar("_B")
 
@@ -58,6 +58,11 @@ class Fixed(Mapping[str, Any]):
     __eq__ = object.__eq__
 
 
+def printable(name: str) -> str:
+    """Make a name that a client chose fit for a log: terminals act on what is not printable, and none need be long."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name[:100])
+
+
 class Asker(Protocol):
     """Where a line came from, and where its answer goes."""
 
@@ -92,7 +97,7 @@ class Request(msgspec.Struct, Generic[_B], gc=False):
     started: float
 
     def __str__(self) -> str:
-        return f"{self.type} {'' if self.msg_id is None else self.msg_id} from {self.src}".replace("  ", " ")
+        return " ".join([self.type, *([] if self.msg_id is None else [str(self.msg_id)]), "from", printable(self.src)])
 
 
 class Handler(msgspec.Struct):
