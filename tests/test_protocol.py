@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -271,6 +272,21 @@ class ConnectionTests(SynchronousTestCase):
         client.send(message("tcp_request", 1) + message("bomb", 2) + message("tcp_request", 3))
         self.assertEqual(self.house.drain.counts.undelivered, 2)
         self.assertEqual((len(self.house.connections), self.house.drain.in_flight), (0, 0))
+
+    def test_chunk_within_a_chunk(self) -> None:
+        """A chunk that is read while another connection's is worked on takes none of its answers.
+
+        That happens when a drain ends in the middle of a chunk: what waits in the kernel is read at once.
+        """
+
+        class Nothing(msgspec.Struct):
+            """A body without fields."""
+
+        first, second = self.house.connect(), self.house.connect()
+        self.house.node.handle("poke", Nothing)(lambda _: second.send(message("tcp_request", 9) * 2))
+        first.send(message("tcp_request", 1) + message("poke", 2) + message("tcp_request", 3))
+        self.assertEqual([body["in_reply_to"] for body in bodies(first.take())], [1, 2, 3])
+        self.assertEqual([body["in_reply_to"] for body in bodies(second.take())], [9, 9])
 
     def test_control(self) -> None:
         """Only a control connection may shut down."""
