@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.memory import Client, House
+from tests.memory import Client, House, Sink
 from tests.support import INIT, bodies, message
 
 STATUS = message("tcp_drain_status")
@@ -178,6 +178,57 @@ LINES = st.lists(
 )
 
 
+#: Plain requests: names and numbers of every sort.
+PLAIN = st.builds(
+    lambda src, msg_id, latency_ms, data: message("tcp_request", msg_id, src, latency_ms=latency_ms, data=data),
+    st.sampled_from(["c1", "c2", "", "%d %s", "ü\n", '", "msg_id": -1', "x" * 1024]),
+    st.integers(-(2**65), 2**65),
+    st.sampled_from([0, 0.0, 5, 2.5, -0.0]),
+    st.text(max_size=5),
+)
+
+_REQUEST = b'{"src":"c1","dest":"n1","body":{"type":"tcp_request","msg_id":1}}'
+
+#: Lines that look like plain requests, and are something else; or look like something else, and are one.
+ODD = st.sampled_from(
+    [_REQUEST + ending + b"\n" for ending in (b"", b"\r", b" ", b"}", b"{", b"{}", _REQUEST, b" " + _REQUEST, b"\r{")]
+    + [beginning + _REQUEST + b"\n" for beginning in (b" ", b"}", b"{", b"\r", b"\xef\xbb\xbf")]
+    + [
+        _REQUEST.replace(old, new) + b"\n"
+        for old, new in (
+            (b'"msg_id":1', b'"msg_id":1.0'),
+            (b'"msg_id":1', b'"msg_id":true'),
+            (b'"msg_id":1', b'"msg_id":null'),
+            (b'"msg_id":1', b'"msg_id":"1"'),
+            (b'"msg_id":1', b'"msg_id":1,"msg_id":2'),
+            (b'"msg_id":1', b'"msg_id":1,"in_reply_to":null'),
+            (b'"msg_id":1', b'"msg_id":1,"in_reply_to":1'),
+            (b'"msg_id":1', b'"msg_id":1,"latency_ms":-1'),
+            (b'"msg_id":1', b'"msg_id":1,"latency_ms":"5"'),
+            (b'"msg_id":1', b'"msg_id":1,"x":' + b"[" * 2000 + b"]" * 2000),
+            (b'"msg_id":1', b'"msg_id":' + b"9" * 400),
+            (b'"msg_id":1', b'"msg_id":' + b"9" * 5000),
+            (b',"msg_id":1', b""),
+            (b'"type":"tcp_request",', b""),
+            (b'"type":"tcp_request"', b'"type":5'),
+            (b'"tcp_request"', b'"tcp_drain_status"'),
+            (b'"tcp_request"', b'"tcp_shutdown"'),
+            (b'"tcp_request"', b'"init","node_id":"n1"'),
+            (b'"tcp_request"', b'"nothing"'),
+            (b'"dest":"n1",', b""),
+            (b'"n1"', b"null"),
+            (b'"n1"', b'"' + b"x" * 1025 + b'"'),
+            (b'"c1"', b'"' + b"x" * 1025 + b'"'),
+            (b'"c1"', b'"\xff"'),
+            (b'"src":"c1",', b""),
+            (b'"src":"c1",', b'"src":"c1","src":"c2",'),
+            (b'"body"', b'"body":{"type":"nothing"},"body"'),
+        )
+    ]
+    + [b"\n", b"{}\n", b"}\n", b"{\n", b'"\n', b"[]\n"]
+)
+
+
 class ChunkTests(SynchronousTestCase):
     """However the network cuts the input."""
 
@@ -194,6 +245,23 @@ class ChunkTests(SynchronousTestCase):
             rest = rest[size:]
         self.assertEqual(self.output([chunk for chunk in [*chunks, rest] if chunk]), whole)
         self.assertEqual(self.output([bytes([byte]) for byte in text]), whole)
+
+    @given(st.lists(st.one_of(PLAIN, ODD, PLAIN), max_size=12), st.sampled_from([1, 3, 100_000]))
+    @settings(deadline=None)
+    def test_at_once_or_one_by_one(self, lines: list[bytes], max_in_flight: int) -> None:
+        """Lines that are served at once get what they would have got one by one, to the byte."""
+        outputs = []
+        for at_once in (True, False):
+            house, sink = House(max_in_flight=max_in_flight), Sink()
+            if at_once:
+                house.node.receive_lines(b"".join(lines), sink)
+            else:
+                for line in lines:
+                    house.node.receive(line[:-1], sink)
+            house.clock.advance(1)
+            counts = house.drain.counts
+            outputs.append((sink.output, sink.in_flight, house.drain.phase, counts))
+        self.assertEqual(*outputs)
 
     def output(self, chunks: list[bytes]) -> bytes:
         house = House(None)
