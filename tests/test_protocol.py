@@ -149,7 +149,7 @@ class LineTests(SynchronousTestCase):
 
 def held(protocol: Any) -> int:
     """How many bytes of input a connection holds, with what Python needs for them."""
-    return sys.getsizeof(protocol._half_line)
+    return sys.getsizeof(protocol._framing._half_line) + sys.getsizeof(protocol._framing._chunk)
 
 
 #: Lines of every sort; None stands for one that is too long.
@@ -294,6 +294,37 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(client.transport.producerState, "paused")
         producer.resumeProducing()
         self.assertEqual(client.transport.producerState, "producing")
+
+    def test_back_pressure_within_a_chunk(self) -> None:
+        """A client that does not read its answers has no more of its lines served, also of those that were read.
+
+        Of short lines, which are all errors, the answers are a hundred times the size.
+        """
+        client, taken = self.house.connect(), 0
+        producer: Any = client.transport.producer
+        write = client.transport.write
+
+        def fill(data: bytes) -> None:
+            write(data)
+            producer.pauseProducing()
+
+        client.transport.write = fill  # type: ignore[method-assign] # it is full at once
+        client.send(b"\n" * 65_000 + message("tcp_request", 1) + message("tcp_request", 2).rstrip())
+        for _ in range(65):
+            output = client.take()
+            self.assertLess(len(output), 200_000)
+            self.assertTrue(client.protocol.is_owed())
+            self.assertEqual(client.transport.producerState, "paused")
+            taken += output.count(b"\n")
+            producer.resumeProducing()
+        self.assertEqual(taken, 65_000)
+        self.assertEqual([body["in_reply_to"] for body in bodies(client.take())], [1])
+        self.assertFalse(client.protocol.is_owed())
+        client.close_half()
+        self.assertEqual(client.take(), b"")
+        producer.resumeProducing()
+        self.assertEqual([body["in_reply_to"] for body in bodies(client.take())], [2])
+        self.assertTrue(client.transport.closed)
 
     def test_no_reading_after_the_end(self) -> None:
         """Input that has ended is not read again, however much the client catches up."""
