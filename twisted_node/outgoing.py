@@ -32,14 +32,20 @@ class Outgoing:
         # By answer and client.
         self._templates: dict[tuple[Fixed, str], bytes] = {}
 
-    def begin_batch(self, asker: Asker) -> None:
-        """Hold back what is said to one client, until :meth:`end_batch`."""
-        self._batch, self._batch_asker = [], asker
+    def begin_batch(self, asker: Asker) -> Asker | None:
+        """Hold back what is said to one client, until :meth:`end_batch`.
 
-    def end_batch(self) -> None:
-        """Say what was held back, in one piece."""
+        Returns:
+            Whose batch is interrupted by that: a drain that ends in the middle of a chunk has others read.
+        """
         self._flush()
-        self._batch_asker = None
+        interrupted, self._batch_asker = self._batch_asker, asker
+        return interrupted
+
+    def end_batch(self, interrupted: Asker | None) -> None:
+        """Say what was held back, in one piece; go on with the batch that was interrupted."""
+        self._flush()
+        self._batch_asker = interrupted
 
     def reply(self, to: Message | Request[Any], asker: Asker, type_: str, fields: Mapping[str, Any]) -> None:
         """Write one reply; a ``type`` among the fields goes before ``type_``.
