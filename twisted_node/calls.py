@@ -19,6 +19,9 @@ __all__ = ["Calls", "encode_call"]
 _log = Logger()
 _decode_body = body_decoder(dict)
 
+#: Seconds until a call fails that no reply can come to: whoever tries for ever must not keep the process busy with it.
+_MOMENT = 0.01
+
 
 @dataclass
 class _Call:
@@ -90,9 +93,9 @@ class Calls:
         return reply
 
     def refuse(self, clock: IReactorTime) -> Deferred[Body]:
-        """Fail a call that no reply can come to; a turn later, so that to try again for ever does not block all."""
+        """Fail a call that no reply can come to, in a moment."""
         reply: Deferred[Body] = Deferred(lambda _: timer.cancel())
-        timer = clock.callLater(0, reply.errback, self._no_reply())
+        timer = clock.callLater(_MOMENT, reply.errback, self._no_reply())
         return reply
 
     def deliver(self, message: Message, asker: Asker) -> None:
