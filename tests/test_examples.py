@@ -236,7 +236,7 @@ class ClusterTests(SynchronousTestCase):
         network.run(5)
         for name in names:
             self.assertEqual(network.answer(name, "read")["messages"], list(range(count)))
-        self.assertLess((network.messages - before) / count, 10)
+        self.assertLess((network.messages - before) / count, 6)
 
     @settings(deadline=None, max_examples=30)
     @given(
