@@ -118,9 +118,9 @@ class GracefulClose:
         """Learn that the transport takes no more; its protocol hears of it too."""
 
     def _flushed(self) -> None:
+        self._timer = self._clock.callLater(self._linger, self._linger_is_over)
         if not ISSLTransport.providedBy(self._transport):
             self._raw.loseWriteConnection()
-        self._timer = self._clock.callLater(self._linger, self._linger_is_over)
 
     def _linger_is_over(self) -> None:
         self._timer = None
@@ -132,8 +132,9 @@ def unsent_bytes(transport: Any) -> int:
     raw = _raw(transport)
     if not isinstance(raw, FileDescriptor):
         return 0
-    # Twisted has no public way to ask.
-    return len(raw.dataBuffer) - raw.offset + raw._tempDataLen
+    # Twisted has no public way to ask. TLS gathers small writes for a turn before it encrypts them.
+    gathered = getattr(getattr(transport, "_aggregator", None), "_buffer", ())
+    return len(raw.dataBuffer) - raw.offset + raw._tempDataLen + sum(len(data) for data in gathered)
 
 
 def read_waiting(transport: Any) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
+from pathlib import Path
 from typing import Any
 
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import _SystemdParser, serverFromString
 from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+from twisted.python.systemd import ListenFDs
 
 from twisted_node.errors import MisuseError
 
 __all__ = ["is_local", "server_endpoint", "wants_client_certificates"]
 
 _CLIENT_CERTIFICATES = "clientCA="
-_END_OF_CERTIFICATE = b"-----END CERTIFICATE-----\n"
+_END_OF_CERTIFICATE = b"-----END CERTIFICATE-----"
 
 
 def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
@@ -27,22 +31,24 @@ def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     Raises:
         MisuseError: the string says nothing that could be listened to; the text is one line.
     """
-    kind, _, rest = description.partition(":")
+    kind = description.partition(":")[0]
     if kind == "stdio":
         raise MisuseError("stdio: is what the node speaks when it is given no endpoint")
     try:
+        if kind == "systemd":
+            _name_inherited_sockets()
         if wants_client_certificates(description):
             return _ssl_with_client_certificates(reactor, description)
         endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
     except (ImportError, NameError):
         # Twisted's parsers trip over their own missing imports.
         raise MisuseError(f"{kind}: needs the tls extra: pip install 'twisted-node[tls]'") from None
-    except IndexError:
-        if kind != "systemd":
-            raise MisuseError(f"{rest!r} is not what {kind}: takes") from None
-        raise MisuseError("systemd: needs its sockets (LISTEN_FDS), and a process that stays in front") from None
     except Exception as error:
-        raise MisuseError(" ".join(str(error).split()) or repr(error)) from None
+        if kind == "systemd" and isinstance(error, IndexError):
+            raise MisuseError("systemd: needs its sockets (LISTEN_FDS), and a process that stays in front") from None
+        # Without the name of the function that Twisted called wrongly.
+        text = re.sub(r"^\S+\(\) ", "", " ".join(str(error).split()))
+        raise MisuseError(text or repr(error)) from None
     return endpoint
 
 
@@ -64,14 +70,29 @@ def is_local(host: IAddress | None) -> bool:
         return False
 
 
+def _name_inherited_sockets() -> None:
+    """Have Twisted see inherited sockets that have no names; systemd gives them one, other parents may not."""
+    try:
+        # Twisted looks at the environment when it is imported, and removes what it does not understand.
+        entries = Path("/proc/self/environ").read_text(errors="surrogateescape").split("\0")
+    except OSError:
+        return
+    environment = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+    if environment.get("LISTEN_PID") == str(os.getpid()) and "LISTEN_FDNAMES" not in environment:
+        environment["LISTEN_FDNAMES"] = ":".join(["unknown"] * int(environment.get("LISTEN_FDS", "0")))
+        _SystemdParser._sddaemon = ListenFDs.fromEnvironment(environment)
+
+
 def _ssl_with_client_certificates(reactor: Any, description: str) -> IStreamServerEndpoint:
     from twisted.internet.ssl import Certificate, trustRootFromCertificates
 
     parts = description.split(":")
     wanted = [part for part in parts if part.startswith(_CLIENT_CERTIFICATES)]
     endpoint: Any = serverFromString(reactor, ":".join(part for part in parts if part not in wanted))
-    with open(wanted[-1].removeprefix(_CLIENT_CERTIFICATES), "rb") as file:
-        *certificates, _ = file.read().split(_END_OF_CERTIFICATE)
+    path = Path(wanted[-1].removeprefix(_CLIENT_CERTIFICATES))
+    *certificates, _ = path.read_bytes().split(_END_OF_CERTIFICATE)
+    if not certificates:
+        raise MisuseError(f"{path}: no certificates in it")
     # Twisted's strings have no words for this; what they build takes it.
     options = endpoint._sslContextFactory
     options.trustRoot = trustRootFromCertificates(

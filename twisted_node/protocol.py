@@ -68,10 +68,10 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         self.kept = False
         # While a chunk is worked on, its answers collect here; they leave in one write.
         self._answers: list[bytes] | None = None
-        self._half_line: list[bytes] = []
-        self._half_line_length = 0
+        # In one piece: a line that trickles in byte by byte takes no more than its bytes.
+        self._half_line = bytearray()
         self._skipping = False
-        self._awaited = False
+        self._silent = True
         self._input_ended = False
         self._finishing = False
 
@@ -80,8 +80,6 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     def connectionMade(self) -> None:
         """Register, and speak only as fast as the client listens."""
         self._close = self.make_close()
-        # Whoever waited in the kernel's queue when the drain began has probably sent something.
-        self._awaited = self.connections.draining
         restore_half_close(self.transport, self)
         self.transport.registerProducer(self, True)
         self.setTimeout(self.idle_timeout or None)
@@ -99,30 +97,32 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         """Take one chunk: hand over its whole lines, keep the rest."""
         if self._finishing:
             return
-        self._awaited = False
-        *lines, rest = data.split(b"\n")
+        self._silent = False
+        end = data.rfind(b"\n") + 1
         self._answers = []
         try:
-            if lines:
+            if end:
                 self.resetTimeout()
-                self._receive_lines(lines)
-            if rest:
-                self._keep(rest)
+                self._receive_lines(data[:end])
+            if end < len(data):
+                self._keep(data[end:])
         finally:
             answers, self._answers = self._answers, None
             if answers:
                 self.transport.writeSequence(answers)
         self._look_again()
 
-    def _receive_lines(self, lines: list[bytes]) -> None:
+    def _receive_lines(self, lines: bytes) -> None:
         if self._skipping:
             self._skipping = False
-            del lines[0]
+            lines = lines[lines.index(b"\n") + 1 :]
         elif self._half_line:
-            lines[0] = b"".join([*self._half_line, lines[0]])
+            lines = bytes(self._half_line) + lines
             self._half_line.clear()
-            self._half_line_length = 0
-        for line in lines:
+        if len(lines) <= self.MAX_LENGTH:
+            self.node.receive_lines(lines, self)
+            return
+        for line in lines.split(b"\n")[:-1]:
             if len(line) > self.MAX_LENGTH:
                 self.lineLengthExceeded(line)
             else:
@@ -132,11 +132,9 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         """Keep half a line, or give it up once it is too long."""
         if self._skipping:
             return
-        self._half_line.append(rest)
-        self._half_line_length += len(rest)
-        if self._half_line_length > self.MAX_LENGTH:
+        self._half_line += rest
+        if len(self._half_line) > self.MAX_LENGTH:
             self._half_line.clear()
-            self._half_line_length = 0
             self._skipping = True
             self.lineLengthExceeded(rest)
 
@@ -196,6 +194,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         if self._answers is not None:
             self._answers.append(line)
         else:
+            self.resetTimeout()
             self.transport.write(line)
             self._look_again()
 
@@ -209,8 +208,8 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         return self.in_flight > 0 or self._answers is not None
 
     def is_asking(self) -> bool:
-        """Say whether the client is in the middle of a line, or has not begun its first."""
-        return self._awaited or bool(self._half_line)
+        """Say whether the client is in the middle of a line, or about to begin its first."""
+        return bool(self._half_line) or (self._silent and self.connections.is_new(self))
 
     def read_waiting(self) -> None:
         """Read what the client has sent already, unless it does not read its answers."""

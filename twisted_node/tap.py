@@ -20,7 +20,12 @@ from twisted_node.node import Node
 from twisted_node.process import own_process
 from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory
 from twisted_node.service import DrainingService
-from twisted_node.standard_io import StandardStreams, StandardStreamsFactory, take_standard_streams
+from twisted_node.standard_io import (
+    StandardStreams,
+    StandardStreamsFactory,
+    free_standard_output,
+    take_standard_streams,
+)
 from twisted_node.workload import answer_about_drain, answer_requests
 
 __all__ = ["Options", "makeService"]
@@ -106,7 +111,11 @@ def _make_service(options: Options, reactor: Any) -> IService:
         ends_with_drain=on_sockets,
     )
     # Before anybody's module can print something while it is imported.
-    streams = None if on_sockets else _take_streams(options, reactor)
+    if on_sockets:
+        free_standard_output()
+        streams = None
+    else:
+        streams = _take_streams(options, reactor)
     node = _make_node(options, on_sockets)
     node.bind(drain, reactor, max_in_flight=options["max-in-flight"])
     if streams is None:
@@ -182,6 +191,10 @@ def _raise_file_limit(needed: int) -> None:
         )
 
 
+class _CannotStart(SystemExit, Exception):
+    """One line, and status 1. An Exception too: only for these does twistd remove its pidfile and tell who waits."""
+
+
 class NodeService(DrainingService):
     """The service of the command: its errors are one line, and it warns of what is too open."""
 
@@ -199,7 +212,7 @@ class NodeService(DrainingService):
         try:
             super().startService()
         except Exception as error:
-            raise SystemExit(f"node: {error}") from None
+            raise _CannotStart(f"node: {error}") from None
         exposed = [str(listener.host) for listener in self.trusting if not is_local(listener.host)]
         if exposed:
             _log.warn(
