@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -31,6 +32,20 @@ class HandleTests(SynchronousTestCase):
         for type_ in ("a", "b"):
             self.assertIs(node.handle(type_)(answer), answer)
             self.assertEqual(network.answer("n1", type_)["of"], type_)
+
+    def test_body_is_what_was_asked_for(self) -> None:
+        """A typed body is of just the registered type: it equals another, and shows no field besides."""
+        network = Network()
+        node = network.add("n1", Node())
+
+        class Ask(msgspec.Struct):
+            key: int
+
+        found: list[Ask] = []
+        node.handle("ask", Ask)(lambda request: found.append(request.body))
+        network.answer("n1", "ask", key=3)
+        self.assertEqual(found, [Ask(3)])
+        self.assertEqual(msgspec.to_builtins(found), [{"key": 3}])
 
     def test_misuse(self) -> None:
         """A type that has a handler, a decorator without its brackets, and a body that is no type are told at once."""

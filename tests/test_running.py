@@ -180,6 +180,13 @@ class AppTests(FolderTests):
         self.assertEqual(result.stderr, b"node: --app: this program has a node of its own\n")
         self.assertEqual(result.returncode, 1)
 
+    def test_quiet_about_replies(self) -> None:
+        """A reply that nobody waits for, as to each message that was only sent, is not in the log."""
+        reply = line("n2", "n1", type="hello_ok", in_reply_to=1)
+        result = self.run_in_folder(*RUNNERS["python"], "--app", "chain:node", lines=INIT + reply)
+        self.assertNotIn(b"hello_ok", result.stdout + result.stderr)
+        self.assertIn(b"clean: ", result.stderr)
+
     def test_no_reactor(self) -> None:
         """To import the package chooses no reactor."""
         result = self.run_in_folder(
