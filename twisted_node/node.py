@@ -277,7 +277,7 @@ class Node(Registry):
             self._observe(self.observer, request.type, outcome, self.drain.monotonic() - request.started)
 
     def _reply_failure(self, failure: Failure, request: Request[Any], handler: Handler) -> str:
-        if failure.check(DrainTimeout):
+        if isinstance(failure.value, DrainTimeout):
             self._outgoing.reply(request, request.asker, "error", handler.cut)
             return "cut"
         error = failure.value
