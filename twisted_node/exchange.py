@@ -56,7 +56,7 @@ class Exchange:
             return f"request being received from {client}"
         kind = "websocket " if self.upgraded else ""
         # Escaped, for a log line must stay one; without the query, which may hold secrets.
-        words = f"{_text(self.request.method)} {_text(self.request.path)}"
+        words = f"{_text(self.request.method)} {_text(self.request.uri.partition(b'?')[0])}"
         return f"{kind}{words} from {client}"
 
     def refuse(self) -> None:

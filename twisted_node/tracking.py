@@ -59,7 +59,7 @@ class TrackedConnection:
         self.drained_factory = factory
         self.connections = connections
         self.drain = drain
-        self._reading = False
+        self._busy = False
         self._awaited = False
         self._input_ended = False
         self._finishing = False
@@ -96,11 +96,11 @@ class TrackedConnection:
         if self._finishing:
             return
         self._awaited = False
-        self._reading = True
+        self._busy = True
         try:
             self.protocol.dataReceived(data)
         finally:
-            self._reading = False
+            self._busy = False
         self.look_again()
 
     def readConnectionLost(self) -> None:
@@ -119,6 +119,7 @@ class TrackedConnection:
 
     def connectionLost(self, reason: Failure) -> None:
         """Leave."""
+        self._busy = True
         self._close.closed()
         try:
             self.protocol.connectionLost(reason)
@@ -137,8 +138,8 @@ class TrackedConnection:
             self.hold()
 
     def is_owed(self) -> bool:
-        """Say whether the client waits for an answer, or for the rest of a chunk to be looked at."""
-        return self._reading or not (self._cut or self.is_idle())
+        """Say whether the client waits for an answer, or whether the protocol is being called this moment."""
+        return self._busy or not (self._cut or self.is_idle())
 
     def is_asking(self) -> bool:
         """Say whether the client has not begun to ask since it was accepted."""

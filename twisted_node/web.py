@@ -57,7 +57,6 @@ class HTTPConnection(TrackedConnection):
         admitted = self._half_line or not self.drain.refusing
         self._half_line = False
         self._exchanges[Exchange(request, self.drain, admitted=admitted, ended=self._exchange_ended)] = None
-        self.release()
         return request
 
     def _exchange_ended(self, exchange: Exchange) -> None:
@@ -98,14 +97,12 @@ class HTTPConnection(TrackedConnection):
             self._tell_websocket()
             return
         self._half_line = self._has_half_line()
-        if self._half_line:
-            self.hold()
-        if self._half_line or self._receiving():
+        if self._receiving():
             self._stall = self.connections.clock.callLater(self.connections.linger, self._stalled)
 
     def is_idle(self) -> bool:
         """Say whether no request is in flight."""
-        return not (self._half_line or any(e.admitted for e in self._exchanges) or self._queued_answers())
+        return not (self._queued_answers() or any(exchange.admitted for exchange in self._exchanges))
 
     def is_asking(self) -> bool:
         """Say whether the client is in the middle of a request, or has not begun its first."""
@@ -115,8 +112,6 @@ class HTTPConnection(TrackedConnection):
         """Close without losing what was written; a request that is not there as a whole is refused."""
         self._finishing = True
         self._stop_stall()
-        self._half_line = False
-        self.release()
         for exchange in self._receiving():
             exchange.refuse()
         channel = self.protocol._channel
@@ -158,8 +153,6 @@ class HTTPConnection(TrackedConnection):
 
     def _stalled(self) -> None:
         self._stall = None
-        if self._half_line:
-            self.connections.finish_one(self)
         for exchange in self._receiving():
             exchange.refuse()
 
