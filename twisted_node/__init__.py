@@ -6,6 +6,7 @@ from twisted_node.handlers import Answer, Request
 from twisted_node.node import Node
 from twisted_node.process import own_process
 from twisted_node.service import DrainingService
+from twisted_node.tracking import IDrainable
 
 __all__ = [
     "Answer",
@@ -15,6 +16,7 @@ __all__ = [
     "Draining",
     "DrainingService",
     "ErrorCode",
+    "IDrainable",
     "MisuseError",
     "Node",
     "NodeError",
