@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import iscoroutine
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -32,7 +32,7 @@ _SECONDS_BETWEEN_COMPLAINTS = 5.0
 
 
 class _Init(msgspec.Struct):
-    node_id: str
+    node_id: Annotated[str, msgspec.Meta(min_length=1)]
     node_ids: list[str] = []
 
 
@@ -153,7 +153,8 @@ class Node:
         answer: Any
         try:
             answer = handler.function(request)
-        except Exception:
+        except BaseException:
+            # Also SystemExit, as in any callback: it would take the answers of others with it.
             answer = Failure()
         else:
             if iscoroutine(answer):
@@ -173,7 +174,7 @@ class Node:
         if message.fault:
             raise RequestError(ErrorCode.MALFORMED_REQUEST, message.fault)
         if handler is None or (handler.control and not asker.control):
-            raise RequestError(ErrorCode.NOT_SUPPORTED, f"type {message.type!r} is not supported here")
+            raise RequestError(ErrorCode.NOT_SUPPORTED, f"type {message.type!r:.100} is not supported here")
         if self.node_id is None and not handler.before_init:
             raise RequestError(ErrorCode.TEMPORARILY_UNAVAILABLE, "not initialised: send init first")
         if not handler.while_draining:
@@ -218,7 +219,7 @@ class Node:
                 answer = Failure()
         outcome = self._reply_failure(answer, request, handler) if isinstance(answer, Failure) else "ok"
         if self.observer is not None:
-            self.observer(request.type, outcome, self.drain.monotonic() - request.started)
+            self._observe(self.observer, request.type, outcome, self.drain.monotonic() - request.started)
 
     def _reply_failure(self, failure: Failure, request: Request[Any], handler: Handler) -> str:
         if failure.check(DrainTimeout):
@@ -235,7 +236,11 @@ class Node:
         self.drain.counts.refused += 1
         self._reply(message, asker, "error", words)
         if self.observer is not None:
-            self.observer(str(message.type), "refused", 0.0)
+            self._observe(self.observer, str(message.type), "refused", 0.0)
+
+    def _observe(self, observer: Callable[[str, str, float], object], *event: Any) -> None:
+        with _log.failuresHandled("while telling of a request"):
+            observer(*event)
 
     def _reply_error(self, to: Message | Request[Any], asker: Asker, error: RequestError) -> None:
         self._reply(to, asker, "error", {"code": error.code, "text": error.text})
@@ -245,11 +250,8 @@ class Node:
         if asker.gone:
             self.drain.counts.undelivered += 1
             return
-        body: Body = {"type": type_}
-        if type(to.msg_id) is int:
-            body["in_reply_to"] = to.msg_id
-        body.update(fields)
-        body["msg_id"] = self._next_msg_id
+        request: Body = {"in_reply_to": to.msg_id} if type(to.msg_id) is int else {}
+        body: Body = {"type": type_, **request, **fields, **request, "msg_id": self._next_msg_id}
         line = wire.encode(self.node_id or to.dest, to.src, body)
         self._next_msg_id += 1
         asker.send(line)

@@ -68,8 +68,8 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         self.kept = False
         # While a chunk is worked on, its answers collect here; they leave in one write.
         self._answers: list[bytes] | None = None
-        self._half_line: list[bytes] = []
-        self._half_line_length = 0
+        # In one piece: a line that trickles in byte by byte takes no more than its bytes.
+        self._half_line = bytearray()
         self._skipping = False
         self._silent = True
         self._input_ended = False
@@ -117,9 +117,8 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
             self._skipping = False
             del lines[0]
         elif self._half_line:
-            lines[0] = b"".join([*self._half_line, lines[0]])
+            lines[0] = bytes(self._half_line + lines[0])
             self._half_line.clear()
-            self._half_line_length = 0
         for line in lines:
             if len(line) > self.MAX_LENGTH:
                 self.lineLengthExceeded(line)
@@ -130,11 +129,9 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         """Keep half a line, or give it up once it is too long."""
         if self._skipping:
             return
-        self._half_line.append(rest)
-        self._half_line_length += len(rest)
-        if self._half_line_length > self.MAX_LENGTH:
+        self._half_line += rest
+        if len(self._half_line) > self.MAX_LENGTH:
             self._half_line.clear()
-            self._half_line_length = 0
             self._skipping = True
             self.lineLengthExceeded(rest)
 
@@ -194,6 +191,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         if self._answers is not None:
             self._answers.append(line)
         else:
+            self.resetTimeout()
             self.transport.write(line)
             self._look_again()
 

@@ -30,7 +30,7 @@ from twisted_node.errors import MisuseError
 from twisted_node.node import Node
 from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory, NodeProtocol
 
-__all__ = ["StandardStreams", "StandardStreamsFactory", "keep_standard_output_clean", "take_standard_streams"]
+__all__ = ["StandardStreams", "StandardStreamsFactory", "free_standard_output", "take_standard_streams"]
 
 
 def take_standard_streams() -> tuple[int, int]:
@@ -53,16 +53,15 @@ def take_standard_streams() -> tuple[int, int]:
     if sys.__stdin__ is not None:
         os.dup2(nothing, 0)
         os.close(nothing)
-    keep_standard_output_clean()
+    free_standard_output()
     return reading, writing
 
 
-def keep_standard_output_clean() -> None:
-    """Have everything that this process prints, and the log of twistd, go to standard error instead."""
-    if sys.__stdout__ is None:
-        return
-    sys.__stdout__.flush()
-    os.dup2(2 if sys.__stderr__ is not None else os.open(os.devnull, os.O_WRONLY), 1)
+def free_standard_output() -> None:
+    """Have what anybody prints, and the logs of twistd and twist, go to standard error."""
+    if sys.__stdout__ is not None:
+        sys.__stdout__.flush()
+        os.dup2(2 if sys.__stderr__ is not None else os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _own(descriptor: int, flags: int) -> int:

@@ -22,7 +22,7 @@ from twisted_node.service import DrainingService
 from twisted_node.standard_io import (
     StandardStreams,
     StandardStreamsFactory,
-    keep_standard_output_clean,
+    free_standard_output,
     take_standard_streams,
 )
 from twisted_node.workload import answer_about_drain, answer_requests
@@ -113,6 +113,7 @@ def _make_service(options: Options, reactor: Any) -> IService:
     answer_about_drain(node, options["drain-timeout"])
     node.bind(drain, reactor, max_in_flight=options["max-in-flight"])
     if on_sockets:
+        free_standard_output()
         _listen(service, node, options, reactor)
     else:
         _speak_on_standard_streams(service, node, options, reactor)
@@ -121,7 +122,6 @@ def _make_service(options: Options, reactor: Any) -> IService:
 
 
 def _listen(service: NodeService, node: Node, options: Options, reactor: Any) -> None:
-    keep_standard_output_clean()
     limits = {"max_line": options["max-line"], "idle_timeout": options["idle-timeout"]}
     clients = NodeFactory(node, max_connections=options["max-connections"], **limits)
     control = NodeFactory(node, control=True, **limits)
@@ -171,6 +171,10 @@ def _raise_file_limit(needed: int) -> None:
         )
 
 
+class _CannotStart(SystemExit, Exception):
+    """One line, and status 1. An Exception too: only for these does twistd remove its pidfile and tell who waits."""
+
+
 class NodeService(DrainingService):
     """The service of the command: its errors are one line, and it warns of what is too open."""
 
@@ -188,7 +192,7 @@ class NodeService(DrainingService):
         try:
             super().startService()
         except Exception as error:
-            raise SystemExit(f"node: {error}") from None
+            raise _CannotStart(f"node: {error}") from None
         exposed = [str(listener.host) for listener in self.trusting if not is_local(listener.host)]
         if exposed:
             _log.warn(
