@@ -438,7 +438,6 @@ class DrainingTests(WebTests):
 
     def test_accepted_from_the_queue(self) -> None:
         """A connection made as the drain begins is waited for, until it asks and is refused."""
-        self.service.connections.draining = True
         transport = self.connect()
         ended = self.stop()
         self.assertFalse(transport.half_closed)

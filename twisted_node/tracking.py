@@ -60,7 +60,7 @@ class TrackedConnection:
         self.connections = connections
         self.drain = drain
         self._busy = False
-        self._awaited = False
+        self._silent = True
         self._input_ended = False
         self._finishing = False
         self._cut = False
@@ -83,19 +83,15 @@ class TrackedConnection:
         """Connect the protocol, and register."""
         self.transport = transport
         self._close = GracefulClose(transport, self.connections.clock, self.connections.linger)
-        # Whoever waited in the kernel's queue when the drain began has probably sent something.
-        self._awaited = self.connections.draining
         self.drained_factory.doStart()
         self.protocol.makeConnection(transport)
         self.connections.opened(self)
-        if self.connections.draining:
-            self.begin_drain()
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on what came in; nothing any more once the connection is finished."""
         if self._finishing:
             return
-        self._awaited = False
+        self._silent = False
         self._busy = True
         try:
             self.protocol.dataReceived(data)
@@ -142,8 +138,8 @@ class TrackedConnection:
         return self._busy or not (self._cut or self.is_idle())
 
     def is_asking(self) -> bool:
-        """Say whether the client has not begun to ask since it was accepted."""
-        return self._awaited
+        """Say whether the client is about to begin."""
+        return self._silent and self.connections.is_new(self)
 
     def read_waiting(self) -> None:
         """Read what the client has sent already, unless it does not read its answers."""

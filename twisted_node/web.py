@@ -105,7 +105,7 @@ class HTTPConnection(TrackedConnection):
         return not (self._queued_answers() or any(exchange.admitted for exchange in self._exchanges))
 
     def is_asking(self) -> bool:
-        """Say whether the client is in the middle of a request, or has not begun its first."""
+        """Say whether the client is in the middle of a request, or about to begin its first."""
         return super().is_asking() or bool(self._receiving()) or self._has_half_line()
 
     def finish(self) -> None:
