@@ -15,7 +15,7 @@ from twisted.web.http import SERVICE_UNAVAILABLE, datetimeToString
 from twisted.web.http_headers import Headers
 
 from twisted_node.drain import Drain
-from twisted_node.errors import DrainTimeout
+from twisted_node.errors import Draining, DrainTimeout
 from twisted_node.tracking import describe
 
 __all__ = ["Exchange"]
@@ -62,7 +62,7 @@ class Exchange:
     def refuse(self) -> None:
         """Answer 503 without serving it, though it may not be there as a whole."""
         self._drain.counts.refused += 1
-        self._answer_or_abort()
+        self._answer_or_abort(Failure(Draining(self._drain.reason)))
         self.end()
 
     def end(self, _: object = None) -> None:
@@ -100,7 +100,7 @@ class Exchange:
             waiter.errback(failure)
         self._ended(self)
 
-    def _answer_or_abort(self, failure: Failure | None = None) -> None:
+    def _answer_or_abort(self, failure: Failure) -> None:
         request, channel = self.request, self.channel
         receiving, self.receiving = self.receiving, False
         if request.producer:
