@@ -18,8 +18,8 @@ from twisted.trial.unittest import TestCase
 
 from tests.certificates import Certificates
 from tests.support import connect
-from tests.test_web import Hold, Producer
 from tests.transports import MemoryTransport
+from tests.web_support import Hold, Producer
 from twisted_node import Drain, DrainingService, DrainTimeout
 from twisted_node.endpoints import server_endpoint
 from twisted_node.web import DrainingSite

@@ -10,97 +10,15 @@ from typing import Any
 from klein import Klein
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint
-from twisted.internet.interfaces import IPullProducer, IPushProducer
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request, Site
-from twisted.web.websocket import WebSocketResource
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Message, TextMessage
-from wsproto.events import Request as UpgradeRequest
-from zope.interface import implementer
+from twisted.web.server import Request, Site
 
-from tests.transports import MemoryTransport
-from twisted_node import Drain, DrainingService, DrainTimeout, Phase
+from tests.web_support import Producer, WebTests, get, statuses
+from twisted_node import Drain, DrainTimeout, Phase
 from twisted_node.web import DrainingSite
-
-
-class Hold(Resource):
-    """Keeps each request until it is told to go on."""
-
-    isLeaf = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests: list[Any] = []
-        self.bodies: list[bytes] = []
-        self.failures: list[Failure] = []
-
-    def render(self, request: Any) -> Any:
-        request.notifyFinish().addErrback(self.failures.append)
-        self.bodies.append(request.content.read())
-        if request.path == b"/now":
-            return b"now"
-        self.requests.append(request)
-        return NOT_DONE_YET
-
-    def answer(self, number: int = 0) -> None:
-        request = self.requests[number]
-        request.write(b"held")
-        request.finish()
-
-
-def get(path: str = "/", *headers: str) -> bytes:
-    """A request."""
-    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: x", *headers, "", ""]).encode()
-
-
-def statuses(output: bytes) -> list[int]:
-    """The status of each response."""
-    return [int(status) for status in re.findall(rb"HTTP/1.1 (\d+) ", output)]
-
-
-class WebTests(SynchronousTestCase):
-    """A site with held requests, and a drain of 10 s with a linger of 1 s."""
-
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.drain = Drain(self.clock, self.clock.seconds)
-        self.service = DrainingService(self.drain, self.clock, drain_timeout=10)
-        self.resource = Hold()
-        self.site = self.make_site(self.resource)
-
-    def make_site(self, resource: Any, **options: Any) -> DrainingSite:
-        site = DrainingSite(resource, drain=self.drain, **options)
-        self.service.listen(TCP4ServerEndpoint(MemoryReactorClock(), 0), site)
-        site.doStart()
-        self.addCleanup(site.doStop)
-        return site
-
-    def connect(self, site: DrainingSite | None = None) -> MemoryTransport:
-        transport = MemoryTransport(self.clock)
-        transport.connect((site or self.site).buildProtocol(transport.getPeer()))
-        return transport
-
-    def ask(self, data: bytes | None = None) -> MemoryTransport:
-        """Make a connection that has sent something."""
-        transport = self.connect()
-        transport.receive(get() if data is None else data)
-        return transport
-
-    def stop(self) -> Deferred[Any]:
-        return self.service.stopService()
-
-    def check_ended(self, ended: Deferred[Any], **counts: int) -> None:
-        """The service has ended, with these counts."""
-        statistics = self.successResultOf(ended)
-        for name, count in counts.items():
-            self.assertEqual(getattr(statistics, name), count, name)
-        leftover = [call for call in self.clock.getDelayedCalls() if "_updateLogDateTime" not in str(call)]
-        self.assertEqual(leftover, [])
 
 
 class ServingTests(WebTests):
@@ -462,21 +380,6 @@ class DrainingTests(WebTests):
         self.check_ended(ended, undelivered=1, cut=0)
 
 
-@implementer(IPushProducer, IPullProducer)
-class Producer:
-    """Something that streams."""
-
-    def __init__(self) -> None:
-        self.stopped = False
-
-    def resumeProducing(self) -> None: ...
-
-    def pauseProducing(self) -> None: ...
-
-    def stopProducing(self) -> None:
-        self.stopped = True
-
-
 class DeadlineTests(WebTests):
     """At the deadline."""
 
@@ -629,135 +532,6 @@ class KleinTests(WebTests):
             client.leave()
         self.check_ended(ended, finished=2, refused=1, cut=1)
         self.assertEqual(self.flushLoggedErrors(), [])
-
-
-class Echo:
-    """A websocket that echoes."""
-
-    def negotiationStarted(self, transport: Any) -> None:
-        self.transport = transport
-        self.lost = 0
-        self.texts: list[str] = []
-
-    def negotiationFinished(self) -> None: ...
-
-    def pongReceived(self, payload: bytes) -> None: ...
-
-    def textMessageReceived(self, message: str) -> None:
-        self.texts.append(message)
-        self.transport.sendTextMessage(message)
-
-    def bytesMessageReceived(self, data: bytes | bytearray) -> None:
-        self.transport.loseConnection()
-
-    def connectionLost(self, reason: Failure) -> None:
-        self.lost += 1
-
-
-class WebSocketTests(WebTests):
-    """Websockets of twisted.web."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.echo = Echo()
-        root = Resource()
-        root.putChild(b"ws", WebSocketResource(self))
-        self.site = self.make_site(root)
-        self.client = WSConnection(ConnectionType.CLIENT)
-
-    def buildProtocol(self, request: Any) -> Any:
-        return self.echo
-
-    def upgrade(self) -> MemoryTransport:
-        self.transport = self.ask(self.client.send(UpgradeRequest("x", "/ws")))
-        self.assertEqual([type(event) for event in self.events()], [AcceptConnection])
-        return self.transport
-
-    def events(self) -> list[Any]:
-        self.client.receive_data(self.transport.take())
-        return list(self.client.events())
-
-    def say(self, event: Any) -> None:
-        self.transport.receive(self.client.send(event))
-
-    def test_going_away(self) -> None:
-        """When the drain begins it is told 1001; it counts until it is gone."""
-        transport = self.upgrade()
-        self.assertEqual([str(n) for n, _ in self.drain.statistics().oldest], ["websocket GET /ws from 192.0.2.7:4711"])
-        self.say(TextMessage("hi"))
-        self.assertEqual([event.data for event in self.events()], ["hi"])
-        ended = self.stop()
-        (close,) = self.events()
-        self.assertIsInstance(close, CloseConnection)
-        self.assertEqual(close.code, 1001)
-        self.assertTrue(transport.half_closed)
-        self.assertEqual(self.drain.in_flight, 1)
-        # On its way since before the good-bye.
-        self.transport.receive(late_message("late"))
-        self.assertEqual(self.echo.texts, ["hi", "late"])
-        self.assertEqual(transport.take(), b"")
-        self.say(close.response())
-        self.clock.advance(0)
-        self.assertEqual(self.echo.lost, 1)
-        self.check_ended(ended, finished=1, cut=0)
-
-    def test_client_stays(self) -> None:
-        """A client that does not say good-bye is waited for as long as any."""
-        self.upgrade()
-        ended = self.stop()
-        self.clock.advance(0.9)
-        self.assertNoResult(ended)
-        self.clock.pump([0.2, 0])
-        self.check_ended(ended, finished=1, cut=0)
-
-    def test_closing_already(self) -> None:
-        """One that said good-bye before is not told again."""
-        self.upgrade()
-        self.say(BytesMessage(b"please close"))
-        ended = self.stop()
-        self.assertEqual([event.code for event in self.events()], [1000])
-        self.clock.advance(0)
-        self.check_ended(ended, finished=1)
-
-    def test_upgraded_while_draining(self) -> None:
-        """A half-sent upgrade that is admitted becomes a websocket, and is told at once."""
-        request = self.client.send(UpgradeRequest("x", "/ws"))
-        self.transport = self.ask(request[:20])
-        ended = self.stop()
-        self.transport.receive(request[20:])
-        accepted, close = self.events()
-        self.assertIsInstance(accepted, AcceptConnection)
-        self.assertEqual(close.code, 1001)
-        self.transport.leave()
-        self.check_ended(ended, finished=1)
-
-    def test_refused_while_draining(self) -> None:
-        """A new upgrade is refused."""
-        self.upgrade()
-        idle = self.connect()
-        self.stop()
-        idle.receive(WSConnection(ConnectionType.CLIENT).send(UpgradeRequest("x", "/ws")))
-        self.assertEqual(statuses(idle.take()), [503])
-
-    def test_cut(self) -> None:
-        """The deadline, or a second signal, cuts it like any work."""
-        self.upgrade()
-        ended = self.stop()
-        self.service.cut("a second signal")
-        self.clock.pump([1.1, 0])
-        self.check_ended(ended, cut=1)
-
-
-def late_message(text: str) -> bytes:
-    """A text frame, with a mask."""
-    connection = WSConnection(ConnectionType.CLIENT)
-    accepting = WSConnection(ConnectionType.SERVER)
-    accepting.receive_data(connection.send(UpgradeRequest("x", "/")))
-    list(accepting.events())
-    connection.receive_data(accepting.send(AcceptConnection()))
-    list(connection.events())
-    message: Message[str] = TextMessage(text)
-    return connection.send(message)
 
 
 class InterfaceTests(SynchronousTestCase):

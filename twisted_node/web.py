@@ -21,11 +21,9 @@ from twisted_node.connections import Connections, IDrainingFactory
 from twisted_node.drain import Drain
 from twisted_node.exchange import Exchange
 from twisted_node.tracking import TrackedConnection
+from twisted_node.upgrades import put_back, say_going_away
 
 __all__ = ["DrainingSite", "HTTPConnection"]
-
-#: RFC 6455: the server is going away.
-_GOING_AWAY = 1001
 
 
 class HTTPConnection(TrackedConnection):
@@ -40,6 +38,7 @@ class HTTPConnection(TrackedConnection):
 
     def __init__(self, protocol: Any, site: DrainingSite, connections: Connections, drain: Drain) -> None:
         super().__init__(protocol, site, connections, drain)
+        self._http = protocol
         self.websocket: Any = None
         self._exchanges: dict[Exchange, None] = {}
         # Whether half a request line was here when the drain began.
@@ -63,7 +62,7 @@ class HTTPConnection(TrackedConnection):
         self._exchanges.pop(exchange, None)
         if self._queued_answers():
             # Until the stream is cleaned up, its answer is still on its way out.
-            cleanup = self.protocol._channel._streamCleanupCallbacks.get(exchange.channel.streamID)
+            cleanup = self._http._channel._streamCleanupCallbacks.get(exchange.channel.streamID)
             if cleanup is not None:
                 cleanup.addCallback(lambda _: self.look_again())
         self.look_again()
@@ -75,6 +74,9 @@ class HTTPConnection(TrackedConnection):
             self.protocol.dataReceived(data)
             return
         super().dataReceived(data)
+        if (other := put_back(self.transport, self)) is not None:
+            self.protocol = other
+            self.upgraded(other)
         if self._unwanted:
             self.connections.finish_one(self)
         if self.drain.refusing and self.websocket is not None:
@@ -114,7 +116,7 @@ class HTTPConnection(TrackedConnection):
         self._stop_stall()
         for exchange in self._receiving():
             exchange.refuse()
-        channel = self.protocol._channel
+        channel = self._http._channel
         if not isinstance(channel, HTTPChannel):
             channel.conn.close_connection()
             self.transport.write(channel.conn.data_to_send())
@@ -144,12 +146,12 @@ class HTTPConnection(TrackedConnection):
 
     def _has_half_line(self) -> bool:
         """Say whether the beginning of a request has arrived, less than a line."""
-        channel = self.protocol._channel
+        channel = self._http._channel
         return isinstance(channel, DrainingChannel) and not channel.requests and channel.has_more()
 
     def _queued_answers(self) -> bool:
         """Say whether HTTP/2 has streams open that are received: their answers may be finished, but not sent."""
-        return len(getattr(self.protocol._channel, "streams", ())) > len(self._receiving())
+        return len(getattr(self._http._channel, "streams", ())) > len(self._receiving())
 
     def _stalled(self) -> None:
         self._stall = None
@@ -162,18 +164,9 @@ class HTTPConnection(TrackedConnection):
             self._stall = None
 
     def _tell_websocket(self) -> None:
-        """Say 1001, and wait for the other good-bye as long as for any client."""
-        if self._finishing:
-            return
-        from wsproto.connection import ConnectionState
-        from wsproto.events import CloseConnection
-
-        wire = self.websocket
-        if wire._wsconn.state is ConnectionState.OPEN:
-            self.transport.write(wire._wsconn.send(CloseConnection(_GOING_AWAY, "the server is shutting down")))
-            # Nothing may follow it; the program has not heard of it yet.
-            wire.sendTextMessage = wire.sendBytesMessage = wire.ping = _ignore
-        self.connections.finish_one(self)
+        """Say 1001, and wait for the other good-bye as long as for any client; wait for what is no websocket."""
+        if say_going_away(self.websocket):
+            self.connections.finish_one(self)
 
 
 class DrainingChannel(HTTPChannel):
@@ -237,7 +230,3 @@ class DrainingSite(Site):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Make one connection: a :class:`HTTPConnection`, in the place of twisted.web's own."""
         return HTTPConnection(super().buildProtocol(addr), self, self.connections, self.drain)
-
-
-def _ignore(*_: object) -> None:
-    pass
