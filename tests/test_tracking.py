@@ -44,7 +44,7 @@ class Plain(Protocol):
         self.losses += 1
 
 
-class PlainFactory(Factory[Any]):
+class PlainFactory(Factory):
     """Makes them, and notes when it is stopped."""
 
     noisy = False
@@ -309,6 +309,34 @@ class ByRequestTests(TrackingTests):
         self.assertTrue(silent.half_closed)
         silent.leave()
         self.check_ended(ended)
+
+
+class FailingTests(TrackingTests):
+    """A protocol with an error in what it says of itself."""
+
+    def test_failing(self) -> None:
+        """The error is logged; the protocol is not waited for, and the drain of all others goes on."""
+
+        @implementer(IDrainable)
+        class Failing(Plain):
+            became_idle: Any
+
+            def is_idle(self) -> bool:
+                raise RuntimeError("neither yes nor no")
+
+            def drain_began(self) -> None:
+                raise RuntimeError("not now")
+
+        failing = self.connect(self.listen(PlainFactory(Failing)))
+        plain = self.connect(self.listen(PlainFactory()))
+        self.clock.advance(1)
+        ended = self.service.stopService()
+        self.assertEqual(self.drain.in_flight, 1)
+        plain.leave()
+        self.assertTrue(failing.half_closed)
+        failing.leave()
+        self.check_ended(ended, finished=1)
+        self.assertGreater(len(self.flushLoggedErrors(RuntimeError)), 1)
 
 
 class ShuttingDown(Exception):

@@ -168,7 +168,11 @@ class Taking(Protocol):
 class TakingWebSocket(Taking):
     """One with autobahn's way to close."""
 
-    def sendClose(self, code: int, reason: str) -> None:
+    open = True
+
+    def sendCloseFrame(self, code: int, reasonUtf8: bytes) -> None:
+        if not self.open:
+            raise RuntimeError("cannot close a connection not yet connected")
         assert self.transport is not None
         self.transport.write(b"closed %d" % code)
 
@@ -214,6 +218,17 @@ class TakenTests(WebTests):
         transport.leave()
         self.assertEqual(protocol.losses, 1)
         self.check_ended(ended, finished=1, cut=0)
+
+    def test_handshake(self) -> None:
+        """One that cannot be told yet is closed without; the drain goes on."""
+        protocol = TakingWebSocket()
+        transport = self.take(protocol)
+        protocol.open = False
+        ended = self.stop()
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertTrue(transport.half_closed)
+        transport.leave()
+        self.check_ended(ended, cut=0)
 
     def test_unknown(self) -> None:
         """One of which nothing is known is waited for, until the deadline cuts it."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface, directlyProvides, implementer, providedBy
 
@@ -22,6 +23,9 @@ from twisted_node.drain import Drain
 from twisted_node.errors import DrainTimeout
 
 __all__ = ["IDrainable", "TrackedConnection", "TrackedFactory", "describe", "tracked"]
+
+
+_log = Logger()
 
 
 class IDrainable(Interface):
@@ -129,7 +133,8 @@ class TrackedConnection:
     def begin_drain(self) -> None:
         """Tell the protocol, and hold the drain while the protocol is not idle."""
         if self._drainable is not None:
-            self._drainable.drain_began()
+            with _log.failuresHandled("while telling {protocol} of the drain", protocol=self.protocol):
+                self._drainable.drain_began()
         if not self.is_idle():
             self.hold()
 
@@ -160,8 +165,13 @@ class TrackedConnection:
     # What a drain by request needs.
 
     def is_idle(self) -> bool:
-        """Ask the protocol; one that cannot say is idle only when it is gone."""
-        return self._drainable is not None and bool(self._drainable.is_idle())
+        """Ask the protocol; one that cannot say is never idle."""
+        if self._drainable is None:
+            return False
+        with _log.failuresHandled("while asking whether {protocol} is idle", protocol=self.protocol) as asking:
+            idle = bool(self._drainable.is_idle())
+        # One that fails is not waited for.
+        return idle if asking.succeeded else True
 
     def hold(self) -> None:
         """Keep the drain from ending, until the connection is idle, lost, or cut."""

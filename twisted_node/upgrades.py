@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 
 __all__ = ["put_back", "say_going_away"]
@@ -11,6 +12,8 @@ __all__ = ["put_back", "say_going_away"]
 #: RFC 6455: the server is going away.
 _GOING_AWAY = 1001
 _REASON = "the server is shutting down"
+
+_log = Logger()
 
 
 def put_back(transport: Any, connection: Any) -> Any:
@@ -33,13 +36,15 @@ def say_going_away(websocket: Any) -> bool:
     """Send close code 1001, unless a close was sent before.
 
     Args:
-        websocket: twisted.web's, or anything that has autobahn's ``sendClose``.
+        websocket: twisted.web's, or anything that has autobahn's ``sendCloseFrame``.
 
     Returns:
-        Whether this is known to be a websocket, which is closed by now.
+        Whether this is known to be a websocket, which may be closed now.
     """
-    if hasattr(websocket, "sendClose"):
-        websocket.sendClose(_GOING_AWAY, _REASON)
+    if hasattr(websocket, "sendCloseFrame"):
+        # autobahn's sendClose takes the codes of applications only. Before its handshake is over there is no way.
+        with _log.failuresHandled("while closing {websocket}", websocket=websocket):
+            websocket.sendCloseFrame(code=_GOING_AWAY, reasonUtf8=_REASON.encode())
         return True
     if not hasattr(websocket, "_wsconn"):
         return False
