@@ -272,6 +272,10 @@ class NodeFactory(ServerFactory):
         self.idle_timeout = idle_timeout
         self._open = 0
 
+    def startFactory(self) -> None:
+        """Begin the node's own work, if it has its name: it listens now."""
+        self.node.start()
+
     def buildProtocol(self, addr: IAddress | None) -> NodeProtocol:
         """Make one connection."""
         full = self.max_connections is not None and self._open >= self.max_connections

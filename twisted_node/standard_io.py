@@ -21,6 +21,7 @@ from twisted.internet.interfaces import (
     IReactorFDSet,
     IStreamServerEndpoint,
 )
+from twisted.internet.protocol import connectionDone
 from twisted.internet.stdio import StandardIO
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -121,9 +122,11 @@ class StandardProtocol(NodeProtocol):
     on_end: Callable[[str], object]
 
     def connectionMade(self) -> None:
-        """Stay beyond any drain, until input ends."""
+        """Stay beyond any drain, until input ends; and be the way to other nodes."""
         self.kept = True
+        self.node.calls.open(self)
         super().connectionMade()
+        self.node.start()
 
     def make_close(self) -> _StandardClose:
         """Make what ends this connection."""
@@ -137,12 +140,18 @@ class StandardProtocol(NodeProtocol):
     def readConnectionLost(self) -> None:
         """Learn of the end of input; what is in flight is still answered."""
         super().readConnectionLost()
+        self.node.calls.end("standard input ended")
         self.on_end("standard input ended")
 
     def writeConnectionLost(self) -> None:
         """Learn that nobody reads the answers any more. Twisted would say nothing further by itself."""
         self.transport.connectionLost(Failure(ConnectionLost()))
         self.on_end("nobody reads standard output")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Leave; no reply comes any more."""
+        super().connectionLost(reason)
+        self.node.calls.end("standard output was closed")
 
 
 class StandardStreamsFactory(NodeFactory):

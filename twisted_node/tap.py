@@ -15,6 +15,7 @@ from twisted_node.drain import Drain
 from twisted_node.endpoints import is_local, server_endpoint, wants_client_certificates
 from twisted_node.errors import MisuseError
 from twisted_node.listening import Listener
+from twisted_node.loading import load_node
 from twisted_node.node import Node
 from twisted_node.process import own_process
 from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory
@@ -53,6 +54,7 @@ class Options(usage.Options):
         ["max-connections", None, "10000", "How many clients may be connected; control and admin do not count."],
         ["max-in-flight", None, "100000", "How many requests may be in flight."],
         ["idle-timeout", None, "0", "Seconds until an idle connection is closed; 0 for never."],
+        ["app", None, None, "Your own node instead of the one that answers tcp_request: MODULE:NODE."],
     ]
 
     def __init__(self) -> None:
@@ -108,17 +110,37 @@ def _make_service(options: Options, reactor: Any) -> IService:
         linger=options["linger"],
         ends_with_drain=on_sockets,
     )
-    node = Node(options["node-id"] or ("n1" if on_sockets else None))
-    answer_requests(node)
-    answer_about_drain(node, options["drain-timeout"])
-    node.bind(drain, reactor, max_in_flight=options["max-in-flight"])
+    # Before anybody's module can print something while it is imported.
     if on_sockets:
         free_standard_output()
+        streams = None
+    else:
+        streams = _take_streams(options, reactor)
+    node = _make_node(options, on_sockets)
+    node.bind(drain, reactor, max_in_flight=options["max-in-flight"])
+    if streams is None:
         _listen(service, node, options, reactor)
     else:
-        _speak_on_standard_streams(service, node, options, reactor)
+        service.listen(streams, StandardStreamsFactory(node, service.end, max_line=options["max-line"]))
     own_process(service, reactor)
     return service
+
+
+def _make_node(options: Options, on_sockets: bool) -> Node:
+    app = options["app"]
+    if app is None:
+        node = Node()
+        answer_requests(node)
+    else:
+        node = app if isinstance(app, Node) else load_node(app)
+    try:
+        answer_about_drain(node, options["drain-timeout"])
+    except MisuseError as error:
+        raise MisuseError(f"{error}; every node answers about its drain by itself") from None
+    node_id = options["node-id"] or node.node_id or ("n1" if on_sockets else None)
+    if node_id is not None:
+        node.node_id, node.node_ids = node_id, (node_id,)
+    return node
 
 
 def _listen(service: NodeService, node: Node, options: Options, reactor: Any) -> None:
@@ -137,13 +159,11 @@ def _listen(service: NodeService, node: Node, options: Options, reactor: Any) ->
     _raise_file_limit(options["max-connections"] + _OTHER_FILES)
 
 
-def _speak_on_standard_streams(service: NodeService, node: Node, options: Options, reactor: Any) -> None:
+def _take_streams(options: Options, reactor: Any) -> StandardStreams:
     parent = options.parent
     if parent is not None and "nodaemon" in parent and not parent["nodaemon"]:
         raise MisuseError("twistd would go to the background, without standard input; type: twistd -n --pidfile= node")
-    streams = StandardStreams(reactor, *take_standard_streams())
-    factory = StandardStreamsFactory(node, service.end, max_line=options["max-line"])
-    service.listen(streams, factory)
+    return StandardStreams(reactor, *take_standard_streams())
 
 
 def _number(option: str, text: str, kind: type[float], *, least: float, unit: str) -> float:
