@@ -92,16 +92,15 @@ async def stop_once(name: str, seed: int) -> Stop:
 
     def wait() -> None:
         nonlocal ended
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        # With a timeout it would look every 50 ms only.
+        process.wait()
         ended = time.monotonic()
 
     async def stop() -> None:
         process.send_signal(signal.SIGTERM)
+        patience = asyncio.get_running_loop().call_later(PATIENCE, process.kill)
         await asyncio.to_thread(wait)
+        patience.cancel()
 
     try:
         await wait_until_ready(port, process)
