@@ -26,15 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.http_storm import (  # noqa: E402 # found by the path above
-    HALF_SENT,
-    IDLE,
-    IN_FLIGHT,
-    KEEP_ALIVE,
-    RECONNECTING,
-    Result,
-    Storm,
-)
+from tests.http_storm import CLIENTS, Result, Storm  # noqa: E402 # found by the path above
 
 BIN = Path(sys.executable).parent
 ASGI = "benchmarks.peers:asgi"
@@ -135,7 +127,13 @@ def spread(values: Sequence[float]) -> str:
 
 def table(stops: dict[str, list[Stop]]) -> str:
     rows = [
-        ["server", "lost a stop", "refused (503)", f"half-sent answered, of {HALF_SENT}", "last answer to end, ms"],
+        [
+            "server",
+            "lost a stop",
+            "refused (503)",
+            f"half-sent answered, of {CLIENTS['half_sent']}",
+            "last answer to end, ms",
+        ],
     ]
     rows[0].append("exit status")
     for name, runs in stops.items():
@@ -189,9 +187,9 @@ and the most.
 
 {table(stops)}
 
-The storm: {IN_FLIGHT} clients with a request of 50 to 400 ms in flight; {KEEP_ALIVE} that keep their connection and ask
-every 5 to 15 ms; {RECONNECTING} that make a connection for each request; {IDLE} idle ones; {HALF_SENT} that send half a
-request before the stop, and the rest 150 ms later.
+The storm: {CLIENTS["in_flight"]} clients with a request of 50 to 400 ms in flight; {CLIENTS["keep_alive"]} that keep
+their connection and ask every 5 to 15 ms; {CLIENTS["reconnecting"]} that make a connection for each request;
+{CLIENTS["idle"]} idle ones; {CLIENTS["half_sent"]} that send half a request before the stop, and the rest 150 ms later.
 
 Lost is a request that was sent whole on a connection that had been made, and got no whole response. A client that keeps
 its connection looks whether the server has closed it before each request. A connection refused is not lost, nor is a

@@ -17,13 +17,13 @@ import random
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Result", "Storm"]
+__all__ = ["CLIENTS", "Result", "Storm"]
 
 #: How many clients of each kind.
-IN_FLIGHT, KEEP_ALIVE, HALF_SENT, IDLE, RECONNECTING = 40, 20, 10, 20, 20
+CLIENTS = {"in_flight": 40, "keep_alive": 20, "half_sent": 10, "idle": 20, "reconnecting": 20}
 
 #: Milliseconds that the requests take which are in flight at the stop.
 LATENCY_MS = (50, 400)
@@ -159,14 +159,15 @@ class Storm:
     Args:
         port: of the server, on 127.0.0.1. It answers ``GET /?ms=N`` after N milliseconds.
         seed: for the pauses and latencies.
+        clients: how many of each kind.
     """
 
-    def __init__(self, port: int, seed: int = 0) -> None:
+    def __init__(self, port: int, seed: int = 0, clients: Mapping[str, int] = CLIENTS) -> None:
         self.port = port
+        self.clients = clients
         self.result = Result()
         self._random = random.Random(seed)
         self._stopped = asyncio.Event()
-        self._ready = 0
 
     async def run(self, stop: Callable[[], Awaitable[object]], before: float = 0.5) -> Result:
         """Run to the end of the server.
@@ -175,22 +176,19 @@ class Storm:
             stop: stops the server, and waits for its end.
             before: seconds from the first request to the stop.
         """
-        kinds = [
-            (IN_FLIGHT, self._in_flight),
-            (KEEP_ALIVE, self._keep_alive),
-            (HALF_SENT, self._half_sent),
-            (IDLE, self._idle),
-            (RECONNECTING, self._reconnecting),
+        clients = [
+            asyncio.create_task(self._client(kind, getattr(self, f"_{kind}")))
+            for kind, count in self.clients.items()
+            for _ in range(count)
         ]
-        clients = [asyncio.create_task(self._client(kind)) for count, kind in kinds for _ in range(count)]
         await asyncio.sleep(before)
         self._stopped.set()
         await stop()
         await asyncio.wait_for(asyncio.gather(*clients), 5)
         return self.result
 
-    async def _client(self, act: Callable[[_Connection], Awaitable[None]]) -> None:
-        connection = _Connection(self, act.__name__.strip("_"))
+    async def _client(self, kind: str, act: Callable[[_Connection], Awaitable[None]]) -> None:
+        connection = _Connection(self, kind)
         await asyncio.sleep(self._random.uniform(0, 0.1))
         try:
             await act(connection)

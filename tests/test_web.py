@@ -364,6 +364,23 @@ class DrainingTests(WebTests):
         transport.leave()
         self.check_ended(ended, refused=1)
 
+    def test_lively(self) -> None:
+        """A client that has just asked is given a moment to ask again, and be refused, before it is half-closed."""
+        asking, resting = self.ask(get("/now")), self.ask(get("/now"))
+        asking.take()
+        self.clock.advance(0.05)
+        ended = self.stop()
+        self.assertFalse(asking.half_closed or resting.half_closed)
+        self.clock.advance(0.09)
+        asking.receive(get("/now"))
+        self.assertEqual(statuses(asking.take()), [503])
+        self.assertFalse(resting.half_closed)
+        self.clock.advance(0.02)
+        self.assertTrue(resting.half_closed)
+        for client in (asking, resting):
+            client.leave()
+        self.check_ended(ended, finished=2, refused=1)
+
     def test_closing_already(self) -> None:
         """A connection that the site is closing when the drain begins is left alone."""
         transport = self.ask(get("/now", "Connection: close"))

@@ -64,7 +64,7 @@ class TrackedConnection:
         self.connections = connections
         self.drain = drain
         self._busy = False
-        self._silent = True
+        self._active_at: float | None = None
         self._input_ended = False
         self._finishing = False
         self._cut = False
@@ -95,7 +95,6 @@ class TrackedConnection:
         """Pass on what came in; nothing any more once the connection is finished."""
         if self._finishing:
             return
-        self._silent = False
         self._busy = True
         try:
             self.protocol.dataReceived(data)
@@ -143,8 +142,10 @@ class TrackedConnection:
         return self._busy or not (self._cut or self.is_idle())
 
     def is_asking(self) -> bool:
-        """Say whether the client is about to begin."""
-        return self._silent and self.connections.is_new(self)
+        """Say whether the client is about to ask: for the first time, or again."""
+        if self._active_at is None:
+            return self.connections.is_new(self)
+        return self.connections.is_lively(self._active_at)
 
     def read_waiting(self) -> None:
         """Read what the client has sent already, unless it does not read its answers."""
@@ -185,7 +186,8 @@ class TrackedConnection:
             hold.callback(None)
 
     def look_again(self) -> None:
-        """See whether the drain may end, or the connection be finished."""
+        """See whether the drain may end, or the connection be finished: something has come in, or gone out."""
+        self._active_at = self.connections.clock.seconds()
         if self._hold is not None and self.is_idle():
             self.release()
         self.connections.changed(self)
