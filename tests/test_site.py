@@ -105,8 +105,8 @@ class SiteTests(TestCase):
 
     def test_apache_bench(self) -> None:
         """ApacheBench's requests in flight all come to their end, with all their bytes."""
-        # It opens one connection on which it asks nothing, and takes its end for an answer: hence -l, and perhaps it does
-        # not read the last real one.
+        # It opens one connection on which it asks nothing, and takes its end for an answer: hence -l, and it may not
+        # read the last real one.
         bench = self.start("ab", "-l", "-q", "-n", "30", "-c", "30", "-s", "10", self.url(600))
         # One goes first; then all others go together.
         self.wait_for_established(20)
