@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from twisted_node.drain import Phase
-from twisted_node.handlers import Answer, Request
+from twisted_node.handlers import Answer, Fixed, Request, printable
 from twisted_node.node import Node
 from twisted_node.wire import Body
 
@@ -35,17 +36,38 @@ class DrainStatus(msgspec.Struct):
     """A question about the drain."""
 
 
+class _Processing(Deferred[Body]):
+    """A request being processed: fires with its answer when its time has come.
+
+    A class, for 100,000 of them in flight: closures would take 400 bytes more for each.
+    """
+
+    __slots__ = ("_latency_ms", "_timer")
+
+    def __init__(self, clock: IReactorTime, latency_ms: float) -> None:
+        super().__init__(_stop)
+        self._latency_ms = latency_ms
+        self._timer = clock.callLater(latency_ms / 1000, self._processed)
+
+    def _processed(self) -> None:
+        # The timer knows us: apart, neither needs the garbage collector.
+        del self._timer
+        self.callback({"result": "processed", "duration_ms": self._latency_ms})
+
+
+def _stop(processing: Any) -> None:
+    processing._timer.cancel()
+
+
 def answer_requests(node: Node) -> None:
     """Have a node answer ``tcp_request``, ``latency_ms`` after it came."""
+    at_once = Fixed(result="processed", duration_ms=0)
 
     def tcp_request(request: Request[TcpRequest]) -> Answer:
         latency_ms = request.body.latency_ms
-        answer = {"result": "processed", "duration_ms": latency_ms}
         if latency_ms == 0:
-            return answer
-        processed: Deferred[Body] = Deferred(lambda _: timer.cancel())
-        timer = node.clock.callLater(latency_ms / 1000, processed.callback, answer)
-        return processed
+            return at_once if type(latency_ms) is int else {"result": "processed", "duration_ms": latency_ms}
+        return _Processing(node.clock, latency_ms)
 
     node.handle(
         "tcp_request",
@@ -69,7 +91,9 @@ def answer_about_drain(node: Node, drain_timeout: float) -> None:
         status = drain.phase.value if drain.ended else "draining"
         in_flight = drain.in_flight
         request.asker.kept = True
-        drain.begin(drain_timeout if asked_ms is UNSET else asked_ms / 1000, f"tcp_shutdown from {request.src}")
+        drain.begin(
+            drain_timeout if asked_ms is UNSET else asked_ms / 1000, f"tcp_shutdown from {printable(request.src)}"
+        )
         return {"status": status, "in_flight": in_flight}
 
     @node.handle("tcp_drain_status", DrainStatus, while_draining=True)
