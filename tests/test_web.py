@@ -229,6 +229,21 @@ class DrainingTests(WebTests):
         transport.leave()
         self.check_ended(ended, cut=0, finished=0)
 
+    def test_half_line_that_stalls_later(self) -> None:
+        """A request of which half a line was here, and which stalls later, is told 503 as well."""
+        transport, busy = self.ask(b"GET "), self.ask()
+        ended = self.stop()
+        self.clock.advance(5)
+        transport.receive(b"/ HTTP/1.1\r\n")
+        self.clock.advance(0.9)
+        self.assertEqual(transport.take(), b"")
+        self.clock.advance(0.2)
+        self.assertEqual(statuses(transport.take()), [503])
+        self.resource.answer()
+        transport.leave()
+        busy.leave()
+        self.check_ended(ended, refused=1, cut=0)
+
     def test_half_line_client_gone(self) -> None:
         """A client that leaves in the middle of a request line holds nothing up."""
         transport = self.ask(b"GET ")

@@ -38,6 +38,10 @@ class MemoryTransport(StringTransport):
         self.clear()
         return written
 
+    def is_closing(self) -> bool:
+        """Whether the server takes nothing more."""
+        return self.half_closed or self.disconnecting
+
     def leave(self) -> None:
         """Have the client close."""
         self._lose(ConnectionDone())

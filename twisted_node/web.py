@@ -56,6 +56,8 @@ class HTTPConnection(TrackedConnection):
         admitted = self._half_line or not self.drain.refusing
         self._half_line = False
         self._exchanges[Exchange(request, self.drain, admitted=admitted, ended=self._exchange_ended)] = None
+        if admitted and self.drain.refusing:
+            self._watch_for_stall()
         return request
 
     def _exchange_ended(self, exchange: Exchange) -> None:
@@ -100,7 +102,7 @@ class HTTPConnection(TrackedConnection):
             return
         self._half_line = self._has_half_line()
         if self._receiving():
-            self._stall = self.connections.clock.callLater(self.connections.linger, self._stalled)
+            self._watch_for_stall()
 
     def is_idle(self) -> bool:
         """Say whether no request is in flight."""
@@ -152,6 +154,9 @@ class HTTPConnection(TrackedConnection):
     def _queued_answers(self) -> bool:
         """Say whether HTTP/2 has streams open that are received: their answers may be finished, but not sent."""
         return len(getattr(self._http._channel, "streams", ())) > len(self._receiving())
+
+    def _watch_for_stall(self) -> None:
+        self._stall = self.connections.clock.callLater(self.connections.linger, self._stalled)
 
     def _stalled(self) -> None:
         self._stall = None
