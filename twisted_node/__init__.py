@@ -8,6 +8,7 @@ from twisted_node.process import own_process
 from twisted_node.protocol import NodeFactory
 from twisted_node.running import run
 from twisted_node.service import DrainingService
+from twisted_node.tracking import IDrainable
 
 __all__ = [
     "Answer",
@@ -17,6 +18,7 @@ __all__ = [
     "Draining",
     "DrainingService",
     "ErrorCode",
+    "IDrainable",
     "MisuseError",
     "Node",
     "NodeError",
