@@ -59,7 +59,8 @@ class Node:
         self.node_ids: tuple[str, ...] = () if node_id is None else (node_id,)
         #: Lines that named nobody to answer.
         self.unreadable_lines = 0
-        #: Told of each request that ended: its type, ``ok``, ``error``, ``refused`` or ``cut``, and its seconds.
+        #: Told of each request of a type with a handler, when it has ended: its type, ``ok``, ``error``, ``refused`` or
+        #: ``cut``, and its seconds.
         self.observer: Callable[[str, str, float], object] | None = None
         self._handlers: dict[str, Handler] = {}
         self._next_msg_id = 0
@@ -147,6 +148,8 @@ class Node:
             return
         except RequestError as error:
             self._reply_error(message, asker, error)
+            if self.observer is not None and message.type in self._handlers:
+                self.observer(message.type, "error", 0.0)
             return
         started = 0.0 if self.observer is None else self.drain.monotonic()
         request = Request(message.src, message.dest, message.type or "", message.msg_id, body, asker, started)

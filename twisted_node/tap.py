@@ -7,7 +7,8 @@ import resource
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, Service
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -20,6 +21,8 @@ from twisted_node.process import own_process
 from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory
 from twisted_node.service import DrainingService
 from twisted_node.standard_io import StandardStreams, StandardStreamsFactory, take_standard_streams
+from twisted_node.status import answer_statistics
+from twisted_node.systemd import Notifier
 from twisted_node.workload import answer_about_drain, answer_requests
 
 __all__ = ["Options", "makeService"]
@@ -40,6 +43,7 @@ class Options(usage.Options):
     longdesc = "A node that speaks one JSON message a line, on standard input or on sockets, and drains when stopped."
 
     optParameters = [  # noqa: RUF012 - twisted.python.usage reads the list
+        ["admin", None, None, "Answer HTTP on this ENDPOINT: health, metrics, status, a page. Needs the admin extra."],
         ["drain-timeout", None, "25", "Seconds from the beginning of a drain until what is left is cut."],
         ["lame-duck", None, "0", "Seconds that readiness fails before a signal's drain begins."],
         ["linger", None, "1", "Seconds that a closing connection waits for its client."],
@@ -48,6 +52,10 @@ class Options(usage.Options):
         ["max-connections", None, "10000", "How many clients may be connected; control and admin do not count."],
         ["max-in-flight", None, "100000", "How many requests may be in flight."],
         ["idle-timeout", None, "0", "Seconds until an idle connection is closed; 0 for never."],
+    ]
+
+    optFlags = [  # noqa: RUF012 - the same
+        ["admin-drain", None, "Let POST /drain on --admin begin a drain."],
     ]
 
     def __init__(self) -> None:
@@ -76,6 +84,8 @@ class Options(usage.Options):
             self[name] = _number(name, self[name], float, least=0, unit="seconds")
         for name in _COUNTS:
             self[name] = _number(name, self[name], int, least=1, unit="a number")
+        if self["admin-drain"] and not self["admin"]:
+            raise usage.UsageError("--admin-drain: needs --admin")
 
 
 def makeService(options: Options) -> IService:
@@ -106,7 +116,11 @@ def _make_service(options: Options, reactor: Any) -> IService:
     node = Node(options["node-id"] or ("n1" if on_sockets else None))
     answer_requests(node)
     answer_about_drain(node, options["drain-timeout"])
+    answer_statistics(node, service)
     node.bind(drain, reactor, max_in_flight=options["max-in-flight"])
+    service.notifier = Notifier.from_environment(service)
+    if options["admin"]:
+        _administer(service, node, options, reactor)
     if on_sockets:
         _listen(service, node, options, reactor)
     else:
@@ -115,20 +129,37 @@ def _make_service(options: Options, reactor: Any) -> IService:
     return service
 
 
+def _administer(service: NodeService, node: Node, options: Options, reactor: Any) -> None:
+    try:
+        from twisted_node.admin import Admin
+        from twisted_node.metrics import Metrics
+    except ImportError:
+        raise MisuseError("--admin: needs the admin extra: pip install 'twisted-node[admin]'") from None
+    endpoint = _endpoint("admin", options["admin"], reactor)
+    metrics = Metrics(service)
+    metrics.watch(node)
+    service.admin = Admin(service, endpoint, metrics, may_drain=bool(options["admin-drain"]))
+    if options["admin-drain"] and not wants_client_certificates(options["admin"]):
+        service.trusting.append(service.admin.listener)
+
+
 def _listen(service: NodeService, node: Node, options: Options, reactor: Any) -> None:
     limits = {"max_line": options["max-line"], "idle_timeout": options["idle-timeout"]}
     clients = NodeFactory(node, max_connections=options["max-connections"], **limits)
     control = NodeFactory(node, control=True, **limits)
     for option, factory in (("listen", clients), ("control", control)):
         for description in options[option]:
-            try:
-                endpoint = server_endpoint(reactor, description)
-            except MisuseError as error:
-                raise MisuseError(f"--{option} {description}: {error}") from None
-            listener = service.listen(endpoint, factory)
+            listener = service.listen(_endpoint(option, description, reactor), factory)
             if factory is control and not wants_client_certificates(description):
                 service.trusting.append(listener)
     _raise_file_limit(options["max-connections"] + _OTHER_FILES)
+
+
+def _endpoint(option: str, description: str, reactor: Any) -> IStreamServerEndpoint:
+    try:
+        return server_endpoint(reactor, description)
+    except MisuseError as error:
+        raise MisuseError(f"--{option} {description}: {error}") from None
 
 
 def _speak_on_standard_streams(service: NodeService, node: Node, options: Options, reactor: Any) -> None:
@@ -170,8 +201,11 @@ class NodeService(DrainingService):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        #: Control endpoints without client certificates.
+        #: Endpoints without client certificates whose clients may begin a drain.
         self.trusting: list[Listener] = []
+        #: What opens before it, and what is told after it has opened.
+        self.admin: Service | None = None
+        self.notifier: Service | None = None
 
     def startService(self) -> None:
         """Listen.
@@ -180,12 +214,16 @@ class NodeService(DrainingService):
             SystemExit: a port cannot be bound.
         """
         try:
+            if self.admin is not None:
+                self.admin.startService()
             super().startService()
         except Exception as error:
             raise SystemExit(f"node: {error}") from None
         exposed = [str(listener.host) for listener in self.trusting if not is_local(listener.host)]
         if exposed:
             _log.warn(
-                "control endpoints that other machines can reach, without client certificates: {exposed}",
+                "endpoints that can stop this node, for other machines to reach without client certificates: {exposed}",
                 exposed=", ".join(exposed),
             )
+        if self.notifier is not None:
+            self.notifier.startService()
