@@ -10,39 +10,74 @@ from twisted_node.node import Node
 from twisted_node.service import MAX_GRACE, DrainingService
 from twisted_node.wire import Body
 
-__all__ = ["StatisticsRequest", "answer_statistics", "describe", "printable"]
+__all__ = ["Named", "Picture", "answer_statistics", "describe", "printable"]
 
 
-class StatisticsRequest(msgspec.Struct):
+class Named(msgspec.Struct):
+    """One request, and its age in milliseconds."""
+
+    name: str
+    age_ms: int
+
+
+class Picture(msgspec.Struct):
+    """A server at one moment: :class:`~twisted_node.drain.Statistics` as plain data, with the open connections.
+
+    Times are in whole milliseconds.
+    """
+
+    phase: str
+    #: Why the drain or the lame duck began; empty while serving.
+    reason: str
+    in_flight: int
+    #: In flight, or once the drain has ended, the number that its deadline cut.
+    remaining: int
+    #: Open connections; control endpoints included, admin not.
+    connections: int
+    finished: int
+    refused: int
+    cut: int
+    undelivered: int
+    #: From the drain's beginning to its end, or so far.
+    took_ms: int
+    #: Until the deadline; None if none is set (serving, or ended).
+    left_ms: int | None
+    #: What happens then, in words.
+    at_deadline: str
+    #: The oldest requests in flight, or once the drain has ended the oldest that were cut.
+    oldest: list[Named]
+
+
+class _StatisticsRequest(msgspec.Struct):
     """A question about all that is known of the drain."""
 
 
-def describe(service: DrainingService, *, oldest: int = 10) -> Body:
-    """Take a picture of a server, as plain data.
+def describe(service: DrainingService, *, oldest: int = 10) -> Picture:
+    """Take a picture of a server.
 
     Args:
         service: the server.
         oldest: how many of the oldest requests to name.
 
     Returns:
-        The fields of :class:`~twisted_node.drain.Statistics` and the open connections; times in whole milliseconds.
+        The picture; ``msgspec.json.encode`` makes JSON of it.
     """
     statistics = service.drain.statistics(oldest)
-    return {
-        "phase": statistics.phase.value,
-        "reason": statistics.reason,
-        "in_flight": statistics.in_flight,
-        "remaining": statistics.remaining,
-        "connections": len(service.connections),
-        "finished": statistics.finished,
-        "refused": statistics.refused,
-        "cut": statistics.cut,
-        "undelivered": statistics.undelivered,
-        "took_ms": round(statistics.took * 1000),
-        "left_ms": None if statistics.left is None else round(statistics.left * 1000),
-        "at_deadline": _at_deadline(service, statistics),
-        "oldest": [{"name": str(name), "age_ms": round(age * 1000)} for name, age in statistics.oldest],
-    }
+    return Picture(
+        phase=statistics.phase.value,
+        reason=statistics.reason,
+        in_flight=statistics.in_flight,
+        remaining=statistics.remaining,
+        connections=len(service.connections),
+        finished=statistics.finished,
+        refused=statistics.refused,
+        cut=statistics.cut,
+        undelivered=statistics.undelivered,
+        took_ms=round(statistics.took * 1000),
+        left_ms=None if statistics.left is None else round(statistics.left * 1000),
+        at_deadline=_at_deadline(service, statistics),
+        oldest=[Named(str(name), round(age * 1000)) for name, age in statistics.oldest],
+    )
 
 
 def answer_statistics(node: Node, service: DrainingService) -> None:
@@ -53,9 +88,10 @@ def answer_statistics(node: Node, service: DrainingService) -> None:
         service: what it tells about.
     """
 
-    @node.handle("statistics", StatisticsRequest, while_draining=True, control=True)
-    def statistics(request: Request[StatisticsRequest]) -> Body:
-        return describe(service)
+    @node.handle("statistics", _StatisticsRequest, while_draining=True, control=True)
+    def statistics(request: Request[_StatisticsRequest]) -> Body:
+        picture: Body = msgspec.to_builtins(describe(service))
+        return picture
 
 
 def printable(text: str) -> str:

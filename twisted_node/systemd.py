@@ -34,9 +34,9 @@ _SECONDS_AFTER_DEADLINE = 2.0
 class Notifier(Service):
     """Tells the service manager of a server; add it to the application after the server.
 
-    At its start it says that the server is ready. When a drain begins that ends the server it says ``STOPPING=1``, and
-    until the end it claims the time that is needed, again every second (``EXTEND_TIMEOUT_USEC``): no ``TimeoutStopSec`` shorter than the
-    drain can then end it early. ``Type=notify`` is what the unit needs.
+    At its start it says that the server is ready. When a drain begins that ends the server, it says ``STOPPING=1``, and
+    until the end it claims the time that is needed, again every second (``EXTEND_TIMEOUT_USEC``): a shorter
+    ``TimeoutStopSec`` can then not end it early. ``Type=notify`` is what the unit needs.
 
     Args:
         service: the server.
