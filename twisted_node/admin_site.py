@@ -12,7 +12,6 @@ from prometheus_client.exposition import choose_encoder
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
-from twisted.web.static import Data
 
 from twisted_node.drain import Phase
 from twisted_node.events import Events
@@ -66,7 +65,7 @@ def site(service: DrainingService, events: Events, metrics: Metrics, *, may_drai
     root = _Root()
     files = resources.files("twisted_node") / "page"
     for path, (name, content_type) in _PAGE.items():
-        root.put(path, Data((files / name).read_bytes(), content_type))
+        root.put(path, _Answers(content_type, _same((files / name).read_bytes())))
     root.put("livez", _Answers(_PLAIN, lambda _: b"ok\n"))
     root.put("readyz", _Answers(_PLAIN, lambda request: _readiness(service, request)))
     root.put("status", _Answers(_JSON, lambda _: _status(service)))
@@ -88,8 +87,22 @@ class _Root(Resource):
         return super().getChildWithDefault(path, request)
 
 
-class _Answers(Resource):
-    """One path, answered to GET and HEAD."""
+class _Path(Resource):
+    """One path. Twisted would call methods that it does not know of not implemented, rather than not allowed here."""
+
+    methods: tuple[bytes, ...] = (b"GET", b"HEAD")
+
+    def render(self, request: Request) -> Any:
+        if request.method in self.methods:
+            return super().render(request)
+        request.setResponseCode(405)
+        request.setHeader("Allow", b", ".join(self.methods))
+        request.setHeader("Content-Type", _PLAIN)
+        return b"method not allowed\n"
+
+
+class _Answers(_Path):
+    """A path that is answered at once."""
 
     def __init__(self, content_type: str, answer: Callable[[Request], bytes]) -> None:
         super().__init__()
@@ -101,7 +114,7 @@ class _Answers(Resource):
         return self._answer(request)
 
 
-class _Streams(Resource):
+class _Streams(_Path):
     """The live view: the answer to GET ends with the server."""
 
     def __init__(self, events: Events) -> None:
@@ -118,8 +131,10 @@ class _Streams(Resource):
         return NOT_DONE_YET
 
 
-class _Drains(Resource):
+class _Drains(_Path):
     """What begins a drain, or joins it."""
+
+    methods = (b"POST",)
 
     def __init__(self, service: DrainingService, allowed: bool) -> None:
         super().__init__()
@@ -145,6 +160,10 @@ class _Drains(Resource):
         request.setResponseCode(202)
         request.setHeader("Content-Type", _JSON)
         return _status(self._service)
+
+
+def _same(content: bytes) -> Callable[[Request], bytes]:
+    return lambda _: content
 
 
 def _readiness(service: DrainingService, request: Request) -> bytes:

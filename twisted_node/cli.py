@@ -32,6 +32,7 @@ CLEAN, CUT, NOT_ASKED, INTERRUPTED = 0, 1, 2, 130
 
 #: A node that has not answered after so many seconds is not asked any longer.
 _SECONDS_TO_ANSWER = 10.0
+_CLOSED = "the node closed the connection before it had answered"
 #: How close to the deadline a node is asked again.
 _LEAST_SECONDS = 0.02
 
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(number, lambda *_: running.callFromThread(asking.cancel))
     asking.addErrback(_explain).addCallback(statuses.append)
     asking.addCallback(lambda _: running.callWhenRunning(running.stop))
-    running.run()
+    running.run(installSignalHandlers=False)
     raise SystemExit(statuses[0])
 
 
@@ -164,7 +165,7 @@ class _Control(LineOnlyReceiver):
     async def ask(self, type_: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Ask anything; return the body of the answer."""
         if self._lost:
-            raise _Lost("the node has closed the connection")
+            raise _Lost(_CLOSED)
         body = {"type": type_, "msg_id": 1, **fields}
         self._waiting = Deferred()
         self.sendLine(json.dumps({"src": f"twisted-node-{os.getpid()}", "dest": "", "body": body}).encode())
@@ -191,7 +192,7 @@ class _Control(LineOnlyReceiver):
         """Give up."""
         self._lost = True
         if not self._waiting.called:
-            self._waiting.errback(_Lost("the node closed the connection before the drain had ended"))
+            self._waiting.errback(_Lost(_CLOSED))
 
 
 def _explain(failure: Failure) -> int:

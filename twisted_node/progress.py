@@ -13,6 +13,10 @@ from twisted_node.status import Picture, printable
 __all__ = ["Display", "best_display", "table", "verdict"]
 
 
+#: In plain lines, how long nothing is said while nothing but the time changes.
+_QUIET_MS = 5000
+
+
 class Display(Protocol):
     """Where a drain is shown."""
 
@@ -47,7 +51,7 @@ def verdict(picture: Picture) -> str:
 
 def table(picture: Picture) -> str:
     """Say everything, a figure a line."""
-    left = "none" if picture.left_ms is None else _seconds(picture.left_ms)
+    left = "" if picture.left_ms is None else f"in {_seconds(picture.left_ms)}: "
     rows = [
         ("phase", _phase(picture)),
         ("in flight", picture.in_flight),
@@ -57,24 +61,25 @@ def table(picture: Picture) -> str:
         ("cut", picture.cut),
         ("undelivered", picture.undelivered),
         ("took", f"{picture.took_ms / 1000:.3f} s"),
-        ("deadline", f"{left}: {picture.at_deadline}"),
+        ("deadline", left + picture.at_deadline),
         *(("oldest", f"{printable(each.name)}  {_seconds(each.age_ms)}") for each in picture.oldest),
     ]
     return "\n".join(f"{name:<12} {value}" for name, value in rows)
 
 
 class _Lines:
-    """A line a second, if anything but the time has changed."""
+    """A line a second while something changes, and every few seconds while only the time does."""
 
     seconds = 1.0
 
     def __init__(self) -> None:
         self._said: tuple[object, ...] = ()
+        self._said_at = 0
 
     def show(self, picture: Picture) -> None:
         news = (picture.phase, picture.remaining, [each.name for each in picture.oldest[:1]])
-        if news != self._said:
-            self._said = news
+        if news != self._said or picture.took_ms - self._said_at >= _QUIET_MS:
+            self._said, self._said_at = news, picture.took_ms
             print(
                 f"{_phase(picture)}: {picture.remaining} remaining, {_seconds(picture.left_ms or 0)} left"
                 f"{_oldest(picture, '; the oldest: ')}",
