@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+import sys
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -14,7 +16,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisc
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import PATIENCE, RUNNERS, Process, bodies, by_request, connect, message, read_to_end
+from tests.support import INIT, PATIENCE, RUNNERS, Process, bodies, by_request, connect, message, read_to_end, run
 from tests.test_metrics import figures
 from twisted_node import Drain, DrainingService
 from twisted_node.admin import Admin
@@ -389,3 +391,70 @@ class ProcessTests(SynchronousTestCase):
             self.assertTrue(events.endswith(b"0\r\n\r\n"))
             self.assertTrue(read_to_end(idle).endswith(b"ok\n"))
             self.assertEqual(read_to_end(half), b"")
+
+    def test_on_standard_input(self) -> None:
+        """A node on standard input can be watched too; a drain begun by HTTP leaves it answering until input ends."""
+        process = Process(*RUNNERS["python"], "--admin", LOCAL, "--admin-drain")
+        self.addCleanup(process.end)
+        process.send(INIT)
+        process.read_line()
+        self.assertEqual(curl(process.port(), "/drain", "-X", "POST")[0], 202)
+        self.assertEqual(curl(process.port(), "/readyz"), (503, "drained: POST /drain from 127.0.0.1\n"))
+        process.send(message("tcp_drain_status", 2))
+        self.assertEqual(bodies(process.read_line())[0]["status"], "drained")
+        process.close_input()
+        self.assertEqual(process.wait(), 0)
+
+    def test_warning(self) -> None:
+        """An endpoint that lets other machines stop the node is warned of."""
+        process = Process(*RUNNERS["python"], "--admin", "tcp:0", "--admin-drain")
+        self.addCleanup(process.end)
+        process.wait_for_log("endpoints that can stop this node, for other machines to reach")
+        process.close_input()
+        self.assertEqual(process.wait(), 0)
+
+    def check_refused(self, *options: str, line: str) -> None:
+        result = run(*options, lines=b"")
+        self.assertEqual((result.returncode, result.stdout, result.stderr.decode()), (1, b"", f"node: {line}\n"))
+
+    def test_wrong_options(self) -> None:
+        """What cannot be met is said in one line."""
+        self.check_refused("--admin-drain", line="--admin-drain: needs --admin")
+        self.check_refused("--admin=nonsense:", line="--admin nonsense:: Unknown endpoint type: 'nonsense'")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            result = run(f"--admin=tcp:{port}:interface=127.0.0.1", lines=b"")
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr.decode(), rf"node: Couldn't listen on 127.0.0.1:{port}: [^\n]*\n$")
+
+    def run_python(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def test_missing_extra(self) -> None:
+        """Without prometheus-client, one line says which extra is missing."""
+        program = "import sys; sys.modules['prometheus_client'] = None; from twisted_node.__main__ import main; main()"
+        result = self.run_python(program, "--admin", LOCAL)
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(result.stderr, "node: --admin: needs the admin extra: pip install 'twisted-node[admin]'\n")
+
+    def test_not_paid_for(self) -> None:
+        """Without --admin, neither twisted.web nor prometheus-client is imported, from the start to the end."""
+        program = (
+            "import atexit, sys; from twisted_node.__main__ import main\n"
+            "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+            "main()"
+        )
+        for options, expected in ([], False), (["--admin", LOCAL], True):
+            result = self.run_python(program, *options)
+            self.assertEqual(result.returncode, 0)
+            imported = result.stderr.split()
+            self.assertIn("twisted_node.service", imported)
+            for name in ("twisted.web", "prometheus_client", "twisted_node.admin"):
+                self.assertIs(name in imported, expected, name)
