@@ -22,10 +22,14 @@ import time
 from typing import Any
 
 import pyte
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import BIN, PATIENCE, RUNNERS, Process, connect, message
-from twisted_node.cli import CLEAN, CUT, INTERRUPTED, NOT_ASKED
+from twisted_node.cli import CLEAN, CUT, INTERRUPTED, NOT_ASKED, _Control
+from twisted_node.errors import NodeError
 from twisted_node.progress import best_display
 from twisted_node.status import Picture
 
@@ -69,18 +73,14 @@ class CliCase(SynchronousTestCase):
 class StatusTests(CliCase):
     """``twisted-node status``."""
 
-    def test_for_people(self) -> None:
-        """It says a figure a line, and the oldest requests."""
+    def test_status(self) -> None:
+        """For people it says a figure a line, and the oldest requests; for programs, what /status says."""
         self.send(self.start(), 60_000)
         status, output, _ = self.run_command("status", self.endpoint)
         self.assertEqual(status, CLEAN)
         self.assertRegex(output, r"(?m)^phase +serving$")
         self.assertRegex(output, r"(?m)^deadline +none is set; a drain cuts what is left after 25 s$")
         self.assertRegex(output, r"(?m)^oldest +tcp_request 0 from shop +\d+\.\d s$")
-
-    def test_for_programs(self) -> None:
-        """With --json, it is what /status says."""
-        self.start()
         status, output, _ = self.run_command("status", "--json", self.endpoint)
         self.assertEqual(status, CLEAN)
         self.assertEqual(json.loads(output)["phase"], "serving")
@@ -141,6 +141,24 @@ class StatusTests(CliCase):
         status, _, error = self.run_command("drain", self.endpoint, "--timeout=3601")
         self.assertEqual(status, NOT_ASKED)
         self.assertIn("the node refuses: drain_timeout_ms: ", error)
+
+
+class ControlTests(SynchronousTestCase):
+    """The connection to a node, in memory."""
+
+    def test_silence(self) -> None:
+        """A node that does not answer is given up after ten seconds; what nobody asked for is ignored."""
+        clock = Clock()
+        control = _Control(clock)
+        control.makeConnection(StringTransport())
+        asked = Deferred.fromCoroutine(control.ask("statistics", {}))
+        clock.advance(9.9)
+        self.assertNoResult(asked)
+        clock.advance(0.1)
+        failure = self.failureResultOf(asked, NodeError)
+        self.assertEqual(failure.getErrorMessage(), "the node has not answered for 10 s")
+        control.dataReceived(b"too late\n")
+        control.connectionLost()
 
 
 class DrainTests(CliCase):

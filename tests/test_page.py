@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
 import tempfile
+from functools import cache
 from typing import Any
 from unittest import SkipTest
 
@@ -56,24 +58,34 @@ return faults;
 """
 
 
+@cache
+def the_browser() -> webdriver.Chrome:
+    """Start the browser, once for all tests; it ends with the process."""
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or driver is None:
+        if os.environ.get("CI") == "true":
+            raise AssertionError("not installed: apt-get install chromium chromium-driver")
+        raise SkipTest("needs chromium and chromedriver")
+    profile = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, profile, ignore_errors=True)
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for option in (*OPTIONS, f"--user-data-dir={profile}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = webdriver.Chrome(options, Service(driver))
+    atexit.register(started.quit)
+    return started
+
+
 class PageTests(SynchronousTestCase):
     """A drain, watched."""
 
     def setUp(self) -> None:
-        browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-        if browser is None or driver is None:
-            if os.environ.get("CI") == "true":
-                self.fail("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
-            raise SkipTest("needs chromium and chromedriver")
-        profile = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, profile, ignore_errors=True)
-        options = webdriver.ChromeOptions()
-        options.binary_location = browser
-        for option in (*OPTIONS, f"--user-data-dir={profile}"):
-            options.add_argument(option)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self.browser = webdriver.Chrome(options, Service(driver))
-        self.addCleanup(self.browser.quit)
+        self.browser = the_browser()
+        # What another test's page has complained of.
+        self.browser.get("about:blank")
+        self.browser.get_log("browser")
 
     def start(self, *options: str) -> tuple[Process, int, int]:
         process = Process(*RUNNERS["python"], "--admin", LOCAL, "--listen", LOCAL, *options)
@@ -117,7 +129,7 @@ class PageTests(SynchronousTestCase):
         with connect(port) as client:
             for number in range(30):
                 src = "<b>shop</b>" if number % 3 else "checkout"
-                client.sendall(message("tcp_request", number, src, latency_ms=4000 + 50 * number))
+                client.sendall(message("tcp_request", number, src, latency_ms=3500 + 50 * number))
             self.wait(lambda _: self.text("in-flight") == "30")
             self.assertEqual(self.text("connections"), "1")
             self.assertIn("tcp_request 1 from <b>shop</b>", self.text("oldest"))

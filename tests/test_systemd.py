@@ -97,6 +97,10 @@ class NotifierTests(SynchronousTestCase):
         claims = [int(each["EXTEND_TIMEOUT_USEC"]) for each in [first, *told]]
         self.assertEqual((claims[0], claims[-1]), (302_000_000, 102_000_000))
         self.assertIn("1 in flight, 0 connections, 100 s left; the oldest: slow one (200 s)", told[-1]["STATUS"])
+        self.drain.begin(5, "SIGTERM")
+        (nearer,) = self.pump(0)
+        self.assertEqual(nearer["EXTEND_TIMEOUT_USEC"], "7000000")
+        self.assertNotIn("STOPPING", nearer)
         work.callback(None)
         self.assertEqual(self.pump(0)[-1], {"STATUS": "clean: 1 finished, 0 refused, 0 cut"})
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -120,6 +124,7 @@ class NotifierTests(SynchronousTestCase):
         told = self.pump(0)
         self.assertEqual([each for each in told if "READY" in each], [])
         self.assertEqual([told[0]["STOPPING"], told[-1]["STATUS"]], ["1", "clean: 0 finished, 0 refused, 0 cut"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_names_cannot_speak(self) -> None:
         """A request's name cannot slip in a line of its own."""
@@ -162,7 +167,7 @@ class NotifierTests(SynchronousTestCase):
 class ProcessTests(SynchronousTestCase):
     """The command, started as systemd starts it."""
 
-    def check(self, address: str, bound: str) -> None:
+    def start(self, address: str, bound: str) -> tuple[Systemd, Process]:
         systemd = Systemd(bound)
         self.addCleanup(systemd.socket.close)
         process = Process(
@@ -173,6 +178,14 @@ class ProcessTests(SynchronousTestCase):
         )
         self.addCleanup(process.end)
         self.assertEqual(systemd.receive()["READY"], "1")
+        return systemd, process
+
+    def test_path(self) -> None:
+        """Ready, stopping, more time, the end: in this order."""
+        directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, directory)
+        path = os.path.join(directory, "notify")
+        systemd, process = self.start(path, path)
         with connect(process.port()) as client:
             client.sendall(message("tcp_request", 1, latency_ms=1500) + message("tcp_drain_status", 2))
             client.recv(4096)
@@ -185,16 +198,13 @@ class ProcessTests(SynchronousTestCase):
         self.assertEqual(process.wait(), 0)
         self.assertEqual(systemd.receive_all()[-1]["STATUS"], "clean: 1 finished, 0 refused, 0 cut")
 
-    def test_path(self) -> None:
-        """Ready, stopping, more time, the end: in this order."""
-        directory = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, directory)
-        self.check(path := os.path.join(directory, "notify"), path)
-
     def test_abstract(self) -> None:
         """The socket may have no path."""
         name = f"twisted-node-{os.getpid()}"
-        self.check("@" + name, "\0" + name)
+        systemd, process = self.start("@" + name, "\0" + name)
+        process.signal()
+        self.assertEqual(systemd.receive()["STOPPING"], "1")
+        self.assertEqual(process.wait(), 0)
 
     def test_not_started_by_systemd(self) -> None:
         """Without a socket there is nobody to tell, and children inherit nothing."""

@@ -75,9 +75,10 @@ class Notifier(Service):
 
     def startService(self) -> None:
         """Say that the server is ready, unless its drain has begun already."""
+        if self._server.drain.refusing:
+            return
         super().startService()
-        if not self._server.drain.refusing:
-            self._due.append("READY=1")
+        self._due.append("READY=1")
         self._clockwork.start(_SECONDS_BETWEEN_MESSAGES)
 
     def stopService(self) -> Deferred[Statistics]:

@@ -2,7 +2,7 @@
 
 const WIDTH = 600, TOP = 4, BOTTOM = 136;   // of the chart, in its own units
 const LEAST_MS = 60 * 1000, MOST_MS = 5 * 60 * 1000;   // from its left edge to its right
-const SILENCE_MS = 4000;                    // events come every second
+const SILENCE_MS = 3000;                    // events come every second
 const SENTENCES = {
   serving: () => "Taking requests.",
   lame_duck: (s) => `Still taking requests, but not ready for more clients. Asked for by: ${s.reason}.`,
