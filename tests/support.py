@@ -152,6 +152,22 @@ def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
 
 
+def connect_unix(path: str) -> socket.socket:
+    """Connect to a unix socket."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(PATIENCE)
+    try:
+        connection.connect(path)
+    except FileNotFoundError:
+        # What a unix socket says when its server has gone altogether.
+        connection.close()
+        raise ConnectionRefusedError(path) from None
+    except BlockingIOError:
+        connection.close()
+        raise
+    return connection
+
+
 def read_to_end(connection: socket.socket) -> bytes:
     """Read a connection until its other side closes."""
     data = b""

@@ -83,6 +83,15 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(found[f"{name}_bucket{{le=0.25,type=tcp_request}}"], 0)
         self.assertEqual(found[f"{name}_bucket{{le=0.5,type=tcp_request}}"], 1)
 
+    def test_observer_of_their_own(self) -> None:
+        """A node that is watched by somebody else too tells both."""
+        seen: list[tuple[str, str, float]] = []
+        self.node.observer = lambda *event: seen.append(event)
+        self.metrics.watch(self.node)
+        self.send(message("tcp_request", 1))
+        self.assertEqual(seen, [("tcp_request", "ok", 0.0)])
+        self.assertEqual(self.read()["twisted_node_requests_total{outcome=ok,type=tcp_request}"], 1)
+
     def test_phase(self) -> None:
         """Exactly one phase is 1, and the deadline counts down."""
         self.drain.track("slow one", Deferred())

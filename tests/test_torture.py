@@ -5,17 +5,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import signal
 import socket
-import sys
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.certificates import Certificates
 from tests.storm import (
     Client,
     Connect,
@@ -31,7 +31,7 @@ from tests.storm import (
     SlowReader,
     Storm,
 )
-from tests.support import PATIENCE, RUNNERS, Process, connect, message, read_to_end
+from tests.support import PATIENCE, RUNNERS, Process, connect, connect_unix, message
 
 EVERYBODY: dict[type[Client], int] = {
     Idle: 10,
@@ -43,6 +43,17 @@ EVERYBODY: dict[type[Client], int] = {
     KeptAlive: 15,
     Reconnecting: 25,
     Late: 5,
+}
+FEWER: dict[type[Client], int] = {
+    Idle: 3,
+    InFlight: 5,
+    Pipelined: 2,
+    HalfLine: 3,
+    HalfClosed: 3,
+    SlowReader: 2,
+    KeptAlive: 5,
+    Reconnecting: 5,
+    Late: 2,
 }
 NOTHING_IN_FLIGHT: dict[type[Client], int] = {
     Idle: 10,
@@ -59,7 +70,7 @@ class TortureTests(SynchronousTestCase):
 
     def start(self, *options: str, runner: str = "python") -> Process:
         """Start a node."""
-        process = Process(*RUNNERS[runner], *options, stdin=None, stdout=None)
+        process = Process(*RUNNERS[runner], *options, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         self.addCleanup(process.end)
         return process
 
@@ -89,14 +100,14 @@ class TortureTests(SynchronousTestCase):
         self.assertEqual(storm.lost(), [], process.log)
         self.assertEqual([c for c in storm.clients if c.end not in ("closed", "refused")], [], process.log)
         late = [client.end for client in storm.clients if isinstance(client, Late)]
-        self.assertEqual(set(late), {"refused"})
+        self.assertLessEqual(set(late), {"refused"})
         self.assertEqual(status, 0, process.log)
-        self.assertRegex(process.log.splitlines()[-2 if "Main loop" in process.log else -1], "clean: .* 0 cut")
+        self.assertRegex(process.log, r"clean: .* 0 cut")
 
-    def tcp(self, *options: str) -> tuple[Process, Connect, int]:
+    def tcp(self, *options: str, runner: str = "python") -> tuple[Process, Connect, int]:
         """Start a node on TCP; return it, the way to its listen endpoint, and its control port."""
         local = "interface=127.0.0.1:backlog=1024"
-        process = self.start("--listen", f"tcp:0:{local}", "--control", f"tcp:0:{local}", *options)
+        process = self.start("--listen", f"tcp:0:{local}", "--control", f"tcp:0:{local}", *options, runner=runner)
         process.wait_for_log("(?s)listening on IPv4.*listening on IPv4")
         first, second = [line for line in process.log.splitlines() if "listening on IPv4" in line][:2]
         port, control = (int(line.split("port=")[1].rstrip(")")) for line in (first, second))
@@ -125,3 +136,40 @@ class TortureTests(SynchronousTestCase):
         for _ in range(2):
             process, connect_to_it, _ = self.tcp()
             self.storm(process, connect_to_it, NOTHING_IN_FLIGHT, process.signal)
+
+    def test_twistd(self) -> None:
+        """The same under twistd."""
+        process, connect_to_it, _ = self.tcp(runner="twistd")
+        self.storm(process, connect_to_it, EVERYBODY, process.signal)
+
+    def test_unix(self) -> None:
+        """The same on a unix socket, with fewer clients."""
+        path = str(Path(self.mktemp()).absolute())
+        process = self.start("--listen", f"unix:{path}:backlog=1024")
+        process.wait_for_log("listening on UNIX")
+        self.storm(process, lambda: connect_unix(path), FEWER, process.signal)
+        self.assertFalse(Path(path).exists())
+
+    def test_tls(self) -> None:
+        """The same over TLS, with fewer clients; none half-closes, for TLS cannot."""
+        certificates = Certificates(Path(self.mktemp()))
+        process = self.start("--listen", f"ssl:0:interface=127.0.0.1:backlog=1024:privateKey={certificates.server}")
+        port, context = process.port(), certificates.client_context()
+
+        def connect_tls() -> socket.socket:
+            return context.wrap_socket(connect(port), server_hostname="127.0.0.1", suppress_ragged_eofs=False)
+
+        kinds = {kind: count for kind, count in FEWER.items() if kind is not HalfClosed}
+        self.storm(process, connect_tls, kinds, process.signal)
+
+    def test_haproxy(self) -> None:
+        """The same behind a balancer that speaks HAProxy's protocol, with fewer clients."""
+        process = self.start("--listen", "haproxy:tcp:0:interface=127.0.0.1:backlog=1024")
+        port = process.port()
+
+        def connect_by_proxy() -> socket.socket:
+            connection = connect(port)
+            connection.sendall(b"PROXY TCP4 127.0.0.2 127.0.0.1 1234 80\r\n")
+            return connection
+
+        self.storm(process, connect_by_proxy, FEWER, process.signal)

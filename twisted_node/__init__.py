@@ -5,6 +5,7 @@ from twisted_node.errors import Draining, DrainTimeout, ErrorCode, MisuseError, 
 from twisted_node.handlers import Answer, Request
 from twisted_node.node import Node
 from twisted_node.process import own_process
+from twisted_node.running import run
 from twisted_node.service import DrainingService
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "RequestError",
     "Statistics",
     "own_process",
+    "run",
 ]

@@ -118,9 +118,9 @@ class GracefulClose:
         """Learn that the transport takes no more; its protocol hears of it too."""
 
     def _flushed(self) -> None:
+        self._timer = self._clock.callLater(self._linger, self._linger_is_over)
         if not ISSLTransport.providedBy(self._transport):
             self._raw.loseWriteConnection()
-        self._timer = self._clock.callLater(self._linger, self._linger_is_over)
 
     def _linger_is_over(self) -> None:
         self._timer = None

@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import Attribute, Interface
 
-__all__ = ["Connection", "Connections", "IDrainingFactory"]
+__all__ = ["FIRST_WORDS", "Connection", "Connections", "IDrainingFactory"]
+
+#: Seconds that a client which has connected may take to send its first bytes.
+FIRST_WORDS = 0.1
 
 
 class Connection(Protocol):
@@ -50,8 +53,9 @@ class Connections:
     """All open connections of a server.
 
     Args:
-        clock: for the linger of each.
-        linger: seconds that a closing connection waits for its client.
+        clock: for the patience with clients, and their linger.
+        linger: seconds that a closing connection waits for its client. One in the middle of asking is waited for as
+            long, from the beginning of the drain.
     """
 
     def __init__(self, clock: IReactorTime, linger: float = 1.0) -> None:
@@ -59,11 +63,14 @@ class Connections:
         self.linger = linger
         #: Whether the drain has begun; a connection opened now was waiting in the kernel's queue.
         self.draining = False
-        self._open: dict[Connection, None] = {}
+        # Each with the time when it was opened.
+        self._open: dict[Connection, float] = {}
         self._finished: set[Connection] = set()
         self._finishing = False
-        self._patient = False
+        self._patient = True
         self._keeping = True
+        self._new_since = 0.0
+        self._timers: list[IDelayedCall] = []
         self._empty_waiters: list[Deferred[None]] = []
 
     def __len__(self) -> int:
@@ -71,8 +78,9 @@ class Connections:
 
     def opened(self, connection: Connection) -> None:
         """Take in a connection; it calls this when it is made."""
-        self._open[connection] = None
-        if self._finishing:
+        self._open[connection] = self.clock.seconds()
+        if self.draining:
+            connection.begin_drain()
             self.changed(connection)
 
     def closed(self, connection: Connection) -> None:
@@ -96,37 +104,45 @@ class Connections:
     def begin_drain(self) -> None:
         """Tell each connection that the drain has begun."""
         self.draining = True
+        now = self.clock.seconds()
+        self._new_since = now - FIRST_WORDS
+        self._timers = [
+            self.clock.callLater(FIRST_WORDS, self._had_their_turn, now),
+            self.clock.callLater(self.linger, self.stop_waiting),
+        ]
         for connection in list(self._open):
             connection.begin_drain()
 
-    def finish(self, *, patient: bool) -> None:
-        """Finish each connection; those that are kept stay.
+    def is_new(self, connection: Connection) -> bool:
+        """Say whether a connection that has not said anything is about to.
 
-        Args:
-            patient: let those first finish asking, and be answered, that are in the middle of it.
+        It is if it waited in the kernel's queue when the drain began, or was opened less than FIRST_WORDS before.
         """
-        self._finishing, self._patient = True, patient
+        return self.draining and self._open.get(connection, 0.0) >= self._new_since
+
+    def finish(self) -> None:
+        """Finish each connection as soon as it may be; those that are kept stay."""
+        self._finishing = True
         self._look_at_all()
 
     def stop_waiting(self) -> None:
         """Wait no longer for clients in the middle of asking."""
         self._patient = False
-        if self._finishing:
-            self._look_at_all()
+        for timer in self._timers:
+            if timer.active():
+                timer.cancel()
+        self._look_at_all()
 
     def release(self) -> None:
         """Keep no connection open beyond the drain any more."""
         self._keeping = False
-        if self._finishing:
-            self._look_at_all()
+        self._look_at_all()
 
     def changed(self, connection: Connection) -> None:
         """Look again at a connection; it calls this when an answer or a line was completed."""
         if not self._finishing or connection in self._finished or connection not in self._open:
             return
-        if self._keeping and connection.kept:
-            return
-        if self._must_wait(connection):
+        if (self._keeping and connection.kept) or self._must_wait(connection):
             return
         # What has arrived in the kernel is answered first; a half-close would make that impossible.
         connection.read_waiting()
@@ -147,9 +163,14 @@ class Connections:
         """
         return sum(connection.end() for connection in list(self._open))
 
+    def _had_their_turn(self, drain_began: float) -> None:
+        self._new_since = drain_began
+        self._look_at_all()
+
     def _must_wait(self, connection: Connection) -> bool:
         return connection.is_owed() or (self._patient and connection.is_asking())
 
     def _look_at_all(self) -> None:
-        for connection in list(self._open):
-            self.changed(connection)
+        if self._finishing:
+            for connection in list(self._open):
+                self.changed(connection)

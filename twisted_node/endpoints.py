@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+from pathlib import Path
 from typing import Any
 
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import _SystemdParser, serverFromString
 from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+from twisted.python.systemd import ListenFDs
 
 from twisted_node.errors import MisuseError
 
@@ -31,6 +34,8 @@ def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     if kind == "stdio":
         raise MisuseError("stdio: is what the node speaks when it is given no endpoint")
     try:
+        if kind == "systemd":
+            _name_inherited_sockets()
         if wants_client_certificates(description):
             return _ssl_with_client_certificates(reactor, description)
         endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
@@ -62,6 +67,19 @@ def is_local(host: IAddress | None) -> bool:
         return ipaddress.ip_address(name.partition("%")[0]).is_loopback
     except ValueError:
         return False
+
+
+def _name_inherited_sockets() -> None:
+    """Have Twisted see inherited sockets that have no names; systemd gives them one, other parents may not."""
+    try:
+        # Twisted looks at the environment when it is imported, and removes what it does not understand.
+        entries = Path("/proc/self/environ").read_text(errors="surrogateescape").split("\0")
+    except OSError:
+        return
+    environment = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+    if environment.get("LISTEN_PID") == str(os.getpid()) and "LISTEN_FDNAMES" not in environment:
+        environment["LISTEN_FDNAMES"] = ":".join(["unknown"] * int(environment.get("LISTEN_FDS", "0")))
+        _SystemdParser._sddaemon = ListenFDs.fromEnvironment(environment)
 
 
 def _ssl_with_client_certificates(reactor: Any, description: str) -> IStreamServerEndpoint:

@@ -64,7 +64,8 @@ class RequestError(NodeError):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(code, text)
         self.code = int(code)
-        self.text = text
+        # Whatever the text was made of, it can be sent.
+        self.text = str(text).encode(errors="replace").decode()
 
 
 class UnreadableLine(RequestError):

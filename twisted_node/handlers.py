@@ -9,7 +9,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from twisted_node.errors import ErrorCode
-from twisted_node.wire import Body, body_decoder
+from twisted_node.wire import Body
 
 __all__ = ["CUT", "REFUSED", "Answer", "Asker", "Handler", "HandlerFunction", "Request"]
 
@@ -63,7 +63,7 @@ class Request(msgspec.Struct, Generic[_B]):
 
 
 class Handler(msgspec.Struct):
-    """A handler and its terms; :meth:`twisted_node.node.Node.handle` explains them."""
+    """A handler and its terms; :meth:`twisted_node.registry.Registry.handle` explains them."""
 
     function: HandlerFunction
     decode: Callable[[msgspec.Raw], Any]
@@ -73,20 +73,3 @@ class Handler(msgspec.Struct):
     before_init: bool
     refused: Body
     cut: Body
-
-    @classmethod
-    def make(
-        cls,
-        type_: str,
-        function: HandlerFunction,
-        body_type: type[Any],
-        *,
-        while_draining: bool,
-        control: bool,
-        before_init: bool,
-        refused: Body,
-        cut: Body,
-    ) -> Handler:
-        """Make the handler of one type; ``body_type`` is a ``msgspec.Struct`` or ``dict``."""
-        decode = body_decoder(body_type)
-        return cls(function, decode, type_ + "_ok", while_draining, control, before_init, refused, cut)

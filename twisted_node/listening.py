@@ -59,6 +59,7 @@ class Listener:
         #: The address that is listened on, once it is.
         self.host: IAddress | None = None
         self._port: IListeningPort | None = None
+        self._path_identity: tuple[int, int] | None = None
         # A socket that another process holds too: its queue, path and mode are left to the successor.
         self._adopted = endpoint if isinstance(endpoint, AdoptedStreamServerEndpoint) else None
 
@@ -82,6 +83,8 @@ class Listener:
             port._bindPath = b"\0adopted"
             if path_and_mode is not None:
                 os.chmod(*path_and_mode)
+        elif isinstance(port, unix.Port):
+            self._path_identity = _identity(port)
         return port
 
     def close(self) -> Deferred[None]:
@@ -95,8 +98,9 @@ class Listener:
             return succeed(None)
         if isinstance(port, tcp.Port) and not self._adopted:
             _accept_all(port, _shut_the_door(port))
-            if isinstance(port, unix.Port):
-                _spare_missing_path(port)
+            if isinstance(port, unix.Port) and _identity(port) != self._path_identity:
+                # Somebody removed our path, or made it theirs: Twisted would fail, or unlink what is not ours.
+                port._bindPath = b"\0removed"
         stop: Callable[[], Any] = port.stopListening
         return maybeDeferred(stop).addErrback(lambda failure: _log.failure("while closing {port}", failure, port=port))
 
@@ -131,14 +135,13 @@ def _accept_all(port: tcp.Port, door_is_shut: bool) -> None:
         accepted = port.sessionno
 
 
-def _spare_missing_path(port: Any) -> None:
-    """Have the close of a unix port do without its path if somebody removed it; Twisted would leave the socket open."""
+def _identity(port: unix.Port) -> tuple[int, int] | None:
+    """Say which file a unix port's path is."""
     try:
-        mode = os.stat(port._bindPath).st_mode
-    except OSError:
-        mode = 0
-    if not stat.S_ISSOCK(mode):
-        port._bindPath = b"\0removed"
+        status = os.stat(port._bindPath)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _path_and_mode(endpoint: AdoptedStreamServerEndpoint) -> tuple[bytes, int] | None:

@@ -51,9 +51,16 @@ class Metrics:
         self._counter, self._histogram = cache(requests.labels), cache(seconds.labels)
 
     def watch(self, node: Node) -> None:
-        """Count the requests of a node, and the lines that it could not read."""
+        """Count the requests of a node, and the lines that it could not read; its observer, if any, is told as before."""
+        before = node.observer
+
+        def observe(type_: str, outcome: str, seconds: float) -> None:
+            self.observe(type_, outcome, seconds)
+            if before is not None:
+                before(type_, outcome, seconds)
+
         self._state.nodes.append(node)
-        node.observer = self.observe
+        node.observer = observe
 
     def observe(self, type_: str, outcome: str, seconds: float) -> None:
         """Count one request that has ended.

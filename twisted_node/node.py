@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import iscoroutine
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -17,43 +17,38 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_node import wire
+from twisted_node.calls import Calls, encode_call
 from twisted_node.drain import Drain
-from twisted_node.errors import DrainTimeout, ErrorCode, MisuseError, RequestError, UnreadableLine
-from twisted_node.handlers import CUT, REFUSED, Asker, Handler, HandlerFunction, Request
+from twisted_node.errors import DrainTimeout, ErrorCode, RequestError, UnreadableLine
+from twisted_node.handlers import Asker, Handler, Request
+from twisted_node.registry import Registry
 from twisted_node.wire import Body, Message
 
 __all__ = ["Node"]
 
 _log = Logger()
-_F = TypeVar("_F", bound=HandlerFunction)
 
 #: Unreadable lines are counted, and said at most once in so many seconds: junk must not fill a disk.
 _SECONDS_BETWEEN_COMPLAINTS = 5.0
 
 
 class _Init(msgspec.Struct):
-    node_id: str
+    node_id: Annotated[str, msgspec.Meta(min_length=1)]
     node_ids: list[str] = []
 
 
-class _Refused(Exception):
-    """A request came while draining; it is refused in its handler's words."""
+class Node(Registry):
+    """A node: its name, what it was told to do, the requests on their way through it, and its calls to other nodes.
 
-    def __init__(self, words: Body) -> None:
-        super().__init__(words)
-        self.words = words
-
-
-class Node:
-    """A node: its name, its handlers, and the requests on their way through it.
-
-    Make one at any time, register handlers, and hand it to whatever opens connections. ``init`` is handled already.
+    Make one at any time, register handlers, and hand it to :func:`twisted_node.run`, to ``--app``, or to a
+    ``NodeFactory``. ``init`` is handled already.
 
     Args:
         node_id: its name, if it is known before an ``init`` message tells.
     """
 
     def __init__(self, node_id: str | None = None) -> None:
+        super().__init__()
         self.node_id = node_id
         #: All nodes of the cluster, as ``init`` named them.
         self.node_ids: tuple[str, ...] = () if node_id is None else (node_id,)
@@ -62,7 +57,8 @@ class Node:
         #: Told of each request of a type with a handler, when it has ended: its type, ``ok``, ``error``, ``refused`` or
         #: ``cut``, and its seconds.
         self.observer: Callable[[str, str, float], object] | None = None
-        self._handlers: dict[str, Handler] = {}
+        #: Its calls to other nodes, for whatever opens the way to them.
+        self.calls = Calls()
         self._next_msg_id = 0
         self._complaint_due = 0.0
         self.handle("init", _Init, while_draining=True, control=True, before_init=True)(self._init)
@@ -72,59 +68,52 @@ class Node:
 
         Args:
             drain: holds its requests in flight.
-            clock: for what handlers do later.
+            clock: for what handlers do later, and for timeouts.
             max_in_flight: beyond so many, requests are answered temporarily unavailable (11).
         """
         self.drain = drain
         self.clock = clock
         self.max_in_flight = max_in_flight
 
-    def handle(
-        self,
-        type_: str,
-        body_type: type[Any] = dict,
-        *,
-        while_draining: bool = False,
-        control: bool = False,
-        before_init: bool = False,
-        refused: Body = REFUSED,
-        cut: Body = CUT,
-    ) -> Callable[[_F], _F]:
-        """Register the handler of a type; to be used as a decorator, or called with the function.
+    def start(self) -> None:
+        """Begin the node's own work if it has its name; called when it begins to listen, and after ``init``."""
+        if self.node_id is not None:
+            self._start(self.drain, self.clock)
 
-        The handler takes a :class:`~twisted_node.handlers.Request` and returns the fields of the reply (a mapping, or
-        None for none), or a Deferred or coroutine of them. It raises ``RequestError`` to answer an error; any other
-        exception is logged and answered crash (13).
+    def send(self, dest: str, body: Mapping[str, Any]) -> None:
+        """Send a message to another node, and forget it: a reply to it is dropped.
 
         Args:
-            type_: the type of the requests; the reply's is ``<type>_ok``.
-            body_type: a ``msgspec.Struct`` with the fields and their ranges, or ``dict`` for plain data.
-            while_draining: serve it also while draining, and to the end.
-            control: only for standard input and control endpoints; elsewhere it is not supported (10).
-            before_init: serve it also before the node has a name.
-            refused: the body that refuses it while draining.
-            cut: the body that answers it when the deadline cuts it.
+            dest: the other node.
+            body: its ``type`` and its fields; ``msg_id`` is set here.
 
         Raises:
-            MisuseError: the type has a handler.
+            MisuseError: there is no way to other nodes, the node has no name yet, or the body no ``type``.
+            TypeError, ValueError: the body holds something that JSON cannot say.
         """
-        if type_ in self._handlers:
-            raise MisuseError(f"type {type_!r} has a handler already")
+        way = self.calls.way()
+        way.send(self._number(dest, body)[1])
 
-        def register(function: _F) -> _F:
-            self._handlers[type_] = Handler.make(
-                type_,
-                function,
-                body_type,
-                while_draining=while_draining,
-                control=control,
-                before_init=before_init,
-                refused=refused,
-                cut=cut,
-            )
-            return function
+    def rpc(self, dest: str, body: Mapping[str, Any], timeout: float = 1.0) -> Deferred[Body]:
+        """Send a request to another node, and wait for its reply, in every phase of the drain.
 
-        return register
+        Args:
+            dest: the other node, or a service such as ``lin-kv``.
+            body: the ``type`` and the fields of the request; ``msg_id`` is set here.
+            timeout: seconds.
+
+        Returns:
+            Fires with the body of the reply. Fails with ``RequestError``: with the code of an error that was replied;
+            timeout (0) if no reply came in time, or can come any more; crash (13) if the reply is malformed. Cancel it
+            to wait no longer.
+
+        Raises:
+            MisuseError, TypeError, ValueError: as :meth:`send`; and ``timeout`` is no number of seconds from 0.
+        """
+        self.calls.way(timeout)
+        if self.calls.ended:
+            return self.calls.refuse(self.clock)
+        return self.calls.call(dest, *self._number(dest, body), timeout, self.clock)
 
     def receive(self, line: bytes, asker: Asker) -> None:
         """Take one line, and see to its answer.
@@ -138,25 +127,28 @@ class Node:
         except UnreadableLine as fault:
             self.unreadable(fault, asker)
             return
-        if message.in_reply_to is not None:
+        # An error from another node answers something even if it does not say what: to answer it would go on for ever.
+        if message.in_reply_to is not None or (message.type == "error" and asker.routes):
+            self.calls.deliver(message, asker)
             return
         try:
-            handler = self._admit(message, asker)
-            body = handler.decode(message.body)
-        except _Refused as refusal:
-            self._refuse(message, asker, refusal.words)
-            return
+            handler = self._find(message, asker)
+            if self.drain.refusing and not handler.while_draining:
+                self._refuse(message, asker, handler.refused)
+                return
+            body = self._check(message, handler)
         except RequestError as error:
             self._reply_error(message, asker, error)
             if self.observer is not None and message.type in self._handlers:
-                self.observer(message.type, "error", 0.0)
+                self._observe(self.observer, message.type, "error", 0.0)
             return
         started = 0.0 if self.observer is None else self.drain.monotonic()
         request = Request(message.src, message.dest, message.type or "", message.msg_id, body, asker, started)
         answer: Any
         try:
             answer = handler.function(request)
-        except Exception:
+        except BaseException:
+            # Also SystemExit, as in any callback: it would take the answers of others with it.
             answer = Failure()
         else:
             if iscoroutine(answer):
@@ -169,24 +161,27 @@ class Node:
         if not handler.while_draining:
             self.drain.counts.finished += 1
         self._finish(answer, request, handler)
+        if handler.before_init:
+            self.start()
 
-    def _admit(self, message: Message, asker: Asker) -> Handler:
-        """Find the handler of a request, if it may be called now."""
+    def _find(self, message: Message, asker: Asker) -> Handler:
+        """Find the handler of a request, if there is one for this asker."""
         handler = self._handlers.get(message.type or "")
         if message.fault:
             raise RequestError(ErrorCode.MALFORMED_REQUEST, message.fault)
         if handler is None or (handler.control and not asker.control):
-            raise RequestError(ErrorCode.NOT_SUPPORTED, f"type {message.type!r} is not supported here")
+            raise RequestError(ErrorCode.NOT_SUPPORTED, f"type {message.type!r:.100} is not supported here")
         if self.node_id is None and not handler.before_init:
             raise RequestError(ErrorCode.TEMPORARILY_UNAVAILABLE, "not initialised: send init first")
-        if not handler.while_draining:
-            if self.drain.refusing:
-                raise _Refused(handler.refused)
-            if self.drain.in_flight >= self.max_in_flight:
-                raise RequestError(ErrorCode.TEMPORARILY_UNAVAILABLE, "too many requests in flight")
+        return handler
+
+    def _check(self, message: Message, handler: Handler) -> Any:
+        """Read the body of a request, if there is room for it."""
+        if not handler.while_draining and self.drain.in_flight >= self.max_in_flight:
+            raise RequestError(ErrorCode.TEMPORARILY_UNAVAILABLE, "too many requests in flight")
         if message.msg_id is not None and type(message.msg_id) is not int:
             raise RequestError(ErrorCode.MALFORMED_REQUEST, "msg_id: expected an integer")
-        return handler
+        return handler.decode(message.body)
 
     def unreadable(self, fault: UnreadableLine, asker: Asker) -> None:
         """Take a line that names nobody to answer: counted, and said where it helps."""
@@ -221,7 +216,7 @@ class Node:
                 answer = Failure()
         outcome = self._reply_failure(answer, request, handler) if isinstance(answer, Failure) else "ok"
         if self.observer is not None:
-            self.observer(request.type, outcome, self.drain.monotonic() - request.started)
+            self._observe(self.observer, request.type, outcome, self.drain.monotonic() - request.started)
 
     def _reply_failure(self, failure: Failure, request: Request[Any], handler: Handler) -> str:
         if failure.check(DrainTimeout):
@@ -238,7 +233,11 @@ class Node:
         self.drain.counts.refused += 1
         self._reply(message, asker, "error", words)
         if self.observer is not None:
-            self.observer(str(message.type), "refused", 0.0)
+            self._observe(self.observer, str(message.type), "refused", 0.0)
+
+    def _observe(self, observer: Callable[[str, str, float], object], *event: Any) -> None:
+        with _log.failuresHandled("while telling of a request"):
+            observer(*event)
 
     def _reply_error(self, to: Message | Request[Any], asker: Asker, error: RequestError) -> None:
         self._reply(to, asker, "error", {"code": error.code, "text": error.text})
@@ -248,11 +247,15 @@ class Node:
         if asker.gone:
             self.drain.counts.undelivered += 1
             return
-        body: Body = {"type": type_}
-        if type(to.msg_id) is int:
-            body["in_reply_to"] = to.msg_id
-        body.update(fields)
-        body["msg_id"] = self._next_msg_id
+        request: Body = {"in_reply_to": to.msg_id} if type(to.msg_id) is int else {}
+        body: Body = {"type": type_, **request, **fields, **request, "msg_id": self._next_msg_id}
         line = wire.encode(self.node_id or to.dest, to.src, body)
         self._next_msg_id += 1
         asker.send(line)
+
+    def _number(self, dest: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
+        """Number a message to another node, and encode it. Some peers take an id of 0 for none."""
+        msg_id = max(1, self._next_msg_id)
+        line = encode_call(self.node_id, dest, body, msg_id)
+        self._next_msg_id = msg_id + 1
+        return msg_id, line

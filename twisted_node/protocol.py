@@ -68,10 +68,10 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         self.kept = False
         # While a chunk is worked on, its answers collect here; they leave in one write.
         self._answers: list[bytes] | None = None
-        self._half_line: list[bytes] = []
-        self._half_line_length = 0
+        # In one piece: a line that trickles in byte by byte takes no more than its bytes.
+        self._half_line = bytearray()
         self._skipping = False
-        self._awaited = False
+        self._silent = True
         self._input_ended = False
         self._finishing = False
 
@@ -80,8 +80,6 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     def connectionMade(self) -> None:
         """Register, and speak only as fast as the client listens."""
         self._close = self.make_close()
-        # Whoever waited in the kernel's queue when the drain began has probably sent something.
-        self._awaited = self.connections.draining
         restore_half_close(self.transport, self)
         self.transport.registerProducer(self, True)
         self.setTimeout(self.idle_timeout or None)
@@ -99,7 +97,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         """Take one chunk: hand over its whole lines, keep the rest."""
         if self._finishing:
             return
-        self._awaited = False
+        self._silent = False
         *lines, rest = data.split(b"\n")
         self._answers = []
         try:
@@ -119,9 +117,8 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
             self._skipping = False
             del lines[0]
         elif self._half_line:
-            lines[0] = b"".join([*self._half_line, lines[0]])
+            lines[0] = bytes(self._half_line + lines[0])
             self._half_line.clear()
-            self._half_line_length = 0
         for line in lines:
             if len(line) > self.MAX_LENGTH:
                 self.lineLengthExceeded(line)
@@ -132,11 +129,9 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         """Keep half a line, or give it up once it is too long."""
         if self._skipping:
             return
-        self._half_line.append(rest)
-        self._half_line_length += len(rest)
-        if self._half_line_length > self.MAX_LENGTH:
+        self._half_line += rest
+        if len(self._half_line) > self.MAX_LENGTH:
             self._half_line.clear()
-            self._half_line_length = 0
             self._skipping = True
             self.lineLengthExceeded(rest)
 
@@ -196,6 +191,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         if self._answers is not None:
             self._answers.append(line)
         else:
+            self.resetTimeout()
             self.transport.write(line)
             self._look_again()
 
@@ -209,8 +205,8 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         return self.in_flight > 0 or self._answers is not None
 
     def is_asking(self) -> bool:
-        """Say whether the client is in the middle of a line, or has not begun its first."""
-        return self._awaited or bool(self._half_line)
+        """Say whether the client is in the middle of a line, or about to begin its first."""
+        return bool(self._half_line) or (self._silent and self.connections.is_new(self))
 
     def read_waiting(self) -> None:
         """Read what the client has sent already, unless it does not read its answers."""
@@ -275,6 +271,10 @@ class NodeFactory(ServerFactory):
         self.max_line = max_line
         self.idle_timeout = idle_timeout
         self._open = 0
+
+    def startFactory(self) -> None:
+        """Begin the node's own work, if it has its name: it listens now."""
+        self.node.start()
 
     def buildProtocol(self, addr: IAddress | None) -> NodeProtocol:
         """Make one connection."""

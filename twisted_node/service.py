@@ -76,7 +76,6 @@ class DrainingService(Service):
         self._listeners_closed: Deferred[Any] = succeed(None)
         self._stop_after_drain: list[Callable[[], object]] = []
         self._end_watchers: list[Callable[[float], object]] = []
-        self._patience: IDelayedCall | None = None
         self._last_call: IDelayedCall | None = None
         self._closing = False
         self._ended: Statistics | None = None
@@ -190,10 +189,10 @@ class DrainingService(Service):
     # The order, step by step.
 
     def _drain_began(self, _: None) -> None:
+        self.connections.begin_drain()
         waiting = -len(self.connections)
         self._close_listeners()
         waiting += len(self.connections)
-        self.connections.begin_drain()
         _log.info(
             "draining, at most {left:.1f} s: {statistics.reason}; not listening any more, {waiting} accepted from the"
             " queue; {statistics.in_flight} in flight{oldest}",
@@ -202,16 +201,11 @@ class DrainingService(Service):
             waiting=waiting,
             oldest=_name(statistics),
         )
-        self._patience = self.clock.callLater(self.connections.linger, self._wait_no_longer)
         self._reports.start(SECONDS_BETWEEN_REPORTS, now=False)
         self.drain.when_drained().addCallback(self._drained)
 
     def _close_listeners(self) -> None:
         self._listeners_closed = DeferredList([listener.close() for listener in self._listeners])
-
-    def _wait_no_longer(self) -> None:
-        self._patience = None
-        self.connections.stop_waiting()
 
     def _drained(self, statistics: Statistics) -> None:
         if statistics.phase is Phase.TIMED_OUT:
@@ -228,10 +222,9 @@ class DrainingService(Service):
         self._closing = True
         if not self._reports.running:
             self._reports.start(SECONDS_BETWEEN_REPORTS, now=False)
-        if self._patience is None or self.drain.phase is Phase.TIMED_OUT:
-            self.connections.finish(patient=False)
-        else:
-            self.connections.finish(patient=True)
+        if self.drain.phase is Phase.TIMED_OUT:
+            self.connections.stop_waiting()
+        self.connections.finish()
         self._set_last_call()
         self.connections.when_empty().addCallback(self._all_gone)
 
@@ -268,9 +261,9 @@ class DrainingService(Service):
             _log.warn("{count} connections closed with answers that their clients did not read", count=lost)
 
     def _all_gone(self, _: None) -> None:
-        for timer in (self._patience, self._last_call):
-            _cancel(timer)
-        self._patience = self._last_call = None
+        self.connections.stop_waiting()
+        _cancel(self._last_call)
+        self._last_call = None
         self._listeners_closed.addCallback(self._stop_the_rest)
 
     def _stop_the_rest(self, _: object) -> Any:

@@ -21,15 +21,17 @@ from twisted.internet.interfaces import (
     IReactorFDSet,
     IStreamServerEndpoint,
 )
+from twisted.internet.protocol import connectionDone
 from twisted.internet.stdio import StandardIO
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_node.closing import read_waiting, unsent_bytes
+from twisted_node.errors import MisuseError
 from twisted_node.node import Node
 from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory, NodeProtocol
 
-__all__ = ["StandardStreams", "StandardStreamsFactory", "take_standard_streams"]
+__all__ = ["StandardStreams", "StandardStreamsFactory", "free_standard_output", "take_standard_streams"]
 
 
 def take_standard_streams() -> tuple[int, int]:
@@ -41,20 +43,26 @@ def take_standard_streams() -> tuple[int, int]:
         New file descriptors: to read from, and to write to.
 
     Raises:
-        SystemExit: standard output is closed.
+        MisuseError: standard output is closed.
     """
     # Python leaves these None for what was closed at its start; the number may mean something else by now.
     if sys.__stdout__ is None:
-        raise SystemExit("standard output is closed: there is nowhere to answer")
+        raise MisuseError("standard output is closed: there is nowhere to answer")
     nothing = os.open(os.devnull, os.O_RDONLY)
     reading = nothing if sys.__stdin__ is None else _own(0, os.O_RDONLY)
     writing = _own(1, os.O_WRONLY)
     if sys.__stdin__ is not None:
         os.dup2(nothing, 0)
         os.close(nothing)
-    sys.__stdout__.flush()
-    os.dup2(2 if sys.__stderr__ is not None else os.open(os.devnull, os.O_WRONLY), 1)
+    free_standard_output()
     return reading, writing
+
+
+def free_standard_output() -> None:
+    """Have what anybody prints, and the logs of twistd and twist, go to standard error."""
+    if sys.__stdout__ is not None:
+        sys.__stdout__.flush()
+        os.dup2(2 if sys.__stderr__ is not None else os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _own(descriptor: int, flags: int) -> int:
@@ -114,9 +122,11 @@ class StandardProtocol(NodeProtocol):
     on_end: Callable[[str], object]
 
     def connectionMade(self) -> None:
-        """Stay beyond any drain, until input ends."""
+        """Stay beyond any drain, until input ends; and be the way to other nodes."""
         self.kept = True
+        self.node.calls.open(self)
         super().connectionMade()
+        self.node.start()
 
     def make_close(self) -> _StandardClose:
         """Make what ends this connection."""
@@ -130,12 +140,18 @@ class StandardProtocol(NodeProtocol):
     def readConnectionLost(self) -> None:
         """Learn of the end of input; what is in flight is still answered."""
         super().readConnectionLost()
+        self.node.calls.end("standard input ended")
         self.on_end("standard input ended")
 
     def writeConnectionLost(self) -> None:
         """Learn that nobody reads the answers any more. Twisted would say nothing further by itself."""
         self.transport.connectionLost(Failure(ConnectionLost()))
         self.on_end("nobody reads standard output")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Leave; no reply comes any more."""
+        super().connectionLost(reason)
+        self.node.calls.end("standard output was closed")
 
 
 class StandardStreamsFactory(NodeFactory):

@@ -16,11 +16,17 @@ from twisted_node.drain import Drain
 from twisted_node.endpoints import is_local, server_endpoint, wants_client_certificates
 from twisted_node.errors import MisuseError
 from twisted_node.listening import Listener
+from twisted_node.loading import load_node
 from twisted_node.node import Node
 from twisted_node.process import own_process
 from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory
 from twisted_node.service import DrainingService
-from twisted_node.standard_io import StandardStreams, StandardStreamsFactory, take_standard_streams
+from twisted_node.standard_io import (
+    StandardStreams,
+    StandardStreamsFactory,
+    free_standard_output,
+    take_standard_streams,
+)
 from twisted_node.status import answer_statistics
 from twisted_node.systemd import Notifier
 from twisted_node.workload import answer_about_drain, answer_requests
@@ -52,6 +58,7 @@ class Options(usage.Options):
         ["max-connections", None, "10000", "How many clients may be connected; control and admin do not count."],
         ["max-in-flight", None, "100000", "How many requests may be in flight."],
         ["idle-timeout", None, "0", "Seconds until an idle connection is closed; 0 for never."],
+        ["app", None, None, "Your own node instead of the one that answers tcp_request: MODULE:NODE."],
     ]
 
     optFlags = [  # noqa: RUF012 - the same
@@ -113,20 +120,41 @@ def _make_service(options: Options, reactor: Any) -> IService:
         linger=options["linger"],
         ends_with_drain=on_sockets,
     )
-    node = Node(options["node-id"] or ("n1" if on_sockets else None))
-    answer_requests(node)
-    answer_about_drain(node, options["drain-timeout"])
-    answer_statistics(node, service)
-    node.bind(drain, reactor, max_in_flight=options["max-in-flight"])
     service.notifier = Notifier.from_environment(service)
+    # Before anybody's module can print something while it is imported.
+    if on_sockets:
+        free_standard_output()
+        streams = None
+    else:
+        streams = _take_streams(options, reactor)
+    node = _make_node(service, options, on_sockets)
+    node.bind(drain, reactor, max_in_flight=options["max-in-flight"])
     if options["admin"]:
         _administer(service, node, options, reactor)
-    if on_sockets:
+    if streams is None:
         _listen(service, node, options, reactor)
     else:
-        _speak_on_standard_streams(service, node, options, reactor)
+        service.listen(streams, StandardStreamsFactory(node, service.end, max_line=options["max-line"]))
     own_process(service, reactor)
     return service
+
+
+def _make_node(service: NodeService, options: Options, on_sockets: bool) -> Node:
+    app = options["app"]
+    if app is None:
+        node = Node()
+        answer_requests(node)
+    else:
+        node = app if isinstance(app, Node) else load_node(app)
+    try:
+        answer_about_drain(node, options["drain-timeout"])
+        answer_statistics(node, service)
+    except MisuseError as error:
+        raise MisuseError(f"{error}; every node answers about its drain by itself") from None
+    node_id = options["node-id"] or node.node_id or ("n1" if on_sockets else None)
+    if node_id is not None:
+        node.node_id, node.node_ids = node_id, (node_id,)
+    return node
 
 
 def _administer(service: NodeService, node: Node, options: Options, reactor: Any) -> None:
@@ -162,13 +190,11 @@ def _endpoint(option: str, description: str, reactor: Any) -> IStreamServerEndpo
         raise MisuseError(f"--{option} {description}: {error}") from None
 
 
-def _speak_on_standard_streams(service: NodeService, node: Node, options: Options, reactor: Any) -> None:
+def _take_streams(options: Options, reactor: Any) -> StandardStreams:
     parent = options.parent
     if parent is not None and "nodaemon" in parent and not parent["nodaemon"]:
         raise MisuseError("twistd would go to the background, without standard input; type: twistd -n --pidfile= node")
-    streams = StandardStreams(reactor, *take_standard_streams())
-    factory = StandardStreamsFactory(node, service.end, max_line=options["max-line"])
-    service.listen(streams, factory)
+    return StandardStreams(reactor, *take_standard_streams())
 
 
 def _number(option: str, text: str, kind: type[float], *, least: float, unit: str) -> float:
@@ -196,6 +222,10 @@ def _raise_file_limit(needed: int) -> None:
         )
 
 
+class _CannotStart(SystemExit, Exception):
+    """One line, and status 1. An Exception too: only for these does twistd remove its pidfile and tell who waits."""
+
+
 class NodeService(DrainingService):
     """The service of the command: its errors are one line, and it warns of what is too open."""
 
@@ -218,7 +248,7 @@ class NodeService(DrainingService):
                 self.admin.startService()
             super().startService()
         except Exception as error:
-            raise SystemExit(f"node: {error}") from None
+            raise _CannotStart(f"node: {error}") from None
         exposed = [str(listener.host) for listener in self.trusting if not is_local(listener.host)]
         if exposed:
             _log.warn(

@@ -16,13 +16,13 @@ from twisted_node.errors import ErrorCode, RequestError, UnreadableLine
 
 __all__ = ["MAX_SOURCE", "Body", "Message", "body_decoder", "decode", "encode"]
 
-#: The longest ``src`` taken, in characters: it is all that a request in flight keeps of its line.
+#: The longest ``src`` and ``dest`` taken, in characters: a request in flight keeps both.
 MAX_SOURCE = 1024
 
 #: A body as plain data.
 Body = dict[str, Any]
 
-_Source = Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)]
+_Name = Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)]
 
 
 class Message(msgspec.Struct):
@@ -42,9 +42,9 @@ class Message(msgspec.Struct):
 
 
 class _Envelope(msgspec.Struct):
-    src: _Source
+    src: _Name
     body: msgspec.Raw
-    dest: str = ""
+    dest: _Name = ""
 
 
 class _Head(msgspec.Struct):
@@ -56,7 +56,7 @@ class _Head(msgspec.Struct):
 class _LooseEnvelope(msgspec.Struct):
     src: Any = None
     body: msgspec.Raw = msgspec.Raw(b"null")
-    dest: Any = None
+    dest: Any = ""
 
 
 class _LooseHead(msgspec.Struct):
@@ -98,17 +98,22 @@ def _decode_loosely(line: bytes, error: Exception) -> Message:
         envelope = msgspec.json.decode(line, type=_LooseEnvelope)
     except _UNDECODABLE:
         raise UnreadableLine(_explain(error)) from None
-    if not isinstance(envelope.src, str):
-        raise UnreadableLine("src: expected a string")
-    if len(envelope.src) > MAX_SOURCE:
-        raise UnreadableLine(f"src: longer than {MAX_SOURCE} characters")
-    dest = envelope.dest if isinstance(envelope.dest, str) else ""
+    if fault := _fault_of_name("src", envelope.src):
+        raise UnreadableLine(fault)
+    fault = _fault_of_name("dest", envelope.dest)
     try:
         head = msgspec.json.decode(envelope.body, type=_LooseHead)
     except _UNDECODABLE:
         head = _LooseHead()
-    fault = "body: " + _explain(error) if envelope.dest in (None, dest) else "dest: expected a string"
+    dest = "" if fault else envelope.dest
+    fault = fault or "body: " + _explain(error)
     return Message(envelope.src, dest, None, head.msg_id, head.in_reply_to, envelope.body, fault)
+
+
+def _fault_of_name(field: str, name: Any) -> str:
+    if not isinstance(name, str):
+        return f"{field}: expected a string"
+    return f"{field}: longer than {MAX_SOURCE} characters" if len(name) > MAX_SOURCE else ""
 
 
 def body_decoder(body_type: type[Any]) -> Callable[[msgspec.Raw], Any]:

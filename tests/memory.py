@@ -1,0 +1,115 @@
+"""A node without a network: a clock instead of time, and connections that only remember."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from twisted_node.connections import Connections
+from twisted_node.drain import Drain
+from twisted_node.node import Node
+from twisted_node.protocol import NodeFactory, NodeProtocol
+from twisted_node.workload import answer_about_drain, answer_requests
+
+
+class Sink:
+    """Somebody who asks a node, and keeps the answers."""
+
+    def __init__(self, *, control: bool = True, routes: bool = False) -> None:
+        self.control = control
+        self.routes = routes
+        self.gone = False
+        self.in_flight = 0
+        self.kept = False
+        self.output = b""
+
+    def send(self, line: bytes) -> None:
+        self.output += line
+
+    def take(self) -> bytes:
+        """What has come since the last time."""
+        output, self.output = self.output, b""
+        return output
+
+
+class MemoryTransport(StringTransport):
+    """A connection that tells its protocol of its end, as a real one does."""
+
+    def __init__(self, protocol: NodeProtocol) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.half_closed = False
+        self.aborted = False
+        self.closed = False
+
+    def loseWriteConnection(self) -> None:
+        self.half_closed = True
+
+    def loseConnection(self) -> None:
+        self._close(ConnectionDone())
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self._close(ConnectionAborted())
+
+    def _close(self, reason: Exception) -> None:
+        if not self.closed:
+            self.closed = True
+            self.protocol.connectionLost(Failure(reason))
+
+
+class Client:
+    """The other side of a connection in memory."""
+
+    def __init__(self, factory: NodeFactory) -> None:
+        self.protocol = factory.buildProtocol(None)
+        self.transport = MemoryTransport(self.protocol)
+        self.protocol.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> None:
+        self.protocol.dataReceived(data)
+
+    def close_half(self) -> None:
+        """Send no more, but read on."""
+        self.protocol.readConnectionLost()
+
+    def leave(self) -> None:
+        """Be gone, as after a reset."""
+        self.transport.loseConnection()
+
+    def take(self) -> bytes:
+        """What has come since the last time."""
+        output: bytes = self.transport.value()
+        self.transport.clear()
+        return output
+
+
+class House:
+    """A clock, a drain, a node with the task's handlers, and the connections to it."""
+
+    def __init__(self, node_id: str | None = "n1", *, max_in_flight: int = 100_000, linger: float = 1.0) -> None:
+        self.clock = Clock()
+        self.drain = Drain(self.clock, self.clock.seconds)
+        self.node = Node(node_id)
+        answer_requests(self.node)
+        answer_about_drain(self.node, 25.0)
+        self.node.bind(self.drain, self.clock, max_in_flight=max_in_flight)
+        self.connections = Connections(self.clock, linger)
+
+    def factory(self, **options: Any) -> NodeFactory:
+        factory = NodeFactory(self.node, **options)
+        factory.connections = self.connections
+        return factory
+
+    def connect(self, **options: Any) -> Client:
+        return Client(self.factory(**options))
+
+    def ask(self, line: bytes, *, control: bool = True) -> bytes:
+        """One line in, what comes out of it at once."""
+        sink = Sink(control=control)
+        self.node.receive(line, sink)
+        return sink.output

@@ -1,0 +1,493 @@
+"""The drain: work in flight, and how it ends."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_node.drain import Drain, Phase, Statistics
+from twisted_node.errors import Draining, DrainTimeout, MisuseError
+
+
+class DrainTestCase(SynchronousTestCase):
+    """A drain on a clock, and work to give it."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.drain = Drain(self.clock, self.clock.seconds)
+
+    def tearDown(self) -> None:
+        if self.drain.ended:
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def track(self, name: object = "work", **options: Any) -> tuple[Deferred[Any], list[Any]]:
+        """Work in flight, and what its outcome will be put into."""
+        work: Deferred[Any] = Deferred()
+        outcomes: list[Any] = []
+        self.drain.track(name, work, **options).addBoth(outcomes.append)
+        return work, outcomes
+
+    def assert_cut(self, outcomes: list[Any]) -> None:
+        self.assertEqual([outcome.type for outcome in outcomes], [DrainTimeout])
+
+
+class TrackTests(DrainTestCase):
+    """Work in flight while serving."""
+
+    def test_result(self) -> None:
+        """Work is in flight until it has its result, which is passed on."""
+        work, outcomes = self.track()
+        self.assertEqual((self.drain.in_flight, outcomes), (1, []))
+        work.callback("result")
+        self.assertEqual((self.drain.in_flight, outcomes), (0, ["result"]))
+        self.assertEqual(self.drain.counts.finished, 1)
+
+    def test_failure(self) -> None:
+        """A failure is an end like any other, and is passed on; nobody else logs it."""
+        work, outcomes = self.track()
+        work.errback(ValueError("no"))
+        self.assertEqual([outcome.type for outcome in outcomes], [ValueError])
+        self.assertEqual((self.drain.in_flight, self.drain.counts.finished), (0, 1))
+
+    def test_done_already(self) -> None:
+        """Work that has ended already is counted, and is not in flight."""
+        self.assertEqual(self.successResultOf(self.drain.track("work", succeed(5))), 5)
+        self.assertEqual((self.drain.in_flight, self.drain.counts.finished), (0, 1))
+
+    def test_same_name(self) -> None:
+        """Names are only shown: equal ones are separate work."""
+        (one, first), (two, second) = self.track("x"), self.track("x")
+        self.assertEqual(self.drain.in_flight, 2)
+        two.callback(2)
+        one.callback(1)
+        self.assertEqual((first, second), ([1], [2]))
+
+    def test_cancelled_by_its_owner(self) -> None:
+        """Cancelling what track returned cuts that work alone, and is told to it."""
+        cancelled: list[Deferred[None]] = []
+        work: Deferred[None] = Deferred(cancelled.append)
+        ours = self.drain.track("work", work)
+        ours.cancel()
+        self.failureResultOf(ours, DrainTimeout)
+        self.assertEqual((cancelled, self.drain.in_flight, self.drain.counts.cut), ([work], 0, 1))
+        self.assertEqual(self.drain.counts.finished, 0)
+
+    def test_statistics(self) -> None:
+        """A picture names the oldest work and its age."""
+        self.track("old")
+        self.clock.advance(2)
+        self.track("young")
+        self.clock.advance(1)
+        self.assertEqual(
+            self.drain.statistics(),
+            Statistics(Phase.SERVING, "", 2, 2, 0, 0, 0, 0, 0.0, None, (("old", 3.0), ("young", 1.0))),
+        )
+        self.assertEqual(self.drain.statistics(oldest=1).oldest, (("old", 3.0),))
+
+
+class BeginTests(DrainTestCase):
+    """A drain, from its beginning to its end."""
+
+    def test_nothing_in_flight(self) -> None:
+        """With nothing in flight it ends where it begins, whatever its timeout."""
+        for timeout in (0, 10):
+            drain = Drain(self.clock, self.clock.seconds)
+            statistics = self.successResultOf(drain.begin(timeout))
+            self.assertEqual((statistics.phase, statistics.took, statistics.remaining), (Phase.DRAINED, 0.0, 0))
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_waits(self) -> None:
+        """It waits for what is in flight, and takes as long as that takes."""
+        work, outcomes = self.track()
+        drained = self.drain.begin(10, "asked to")
+        self.clock.advance(3)
+        self.assertNoResult(drained)
+        self.assertEqual(self.drain.statistics().left, 7.0)
+        work.callback("result")
+        self.assertEqual(outcomes, ["result"])
+        self.assertEqual(
+            self.successResultOf(drained), Statistics(Phase.DRAINED, "asked to", 0, 0, 1, 0, 0, 0, 3.0, None, ())
+        )
+
+    def test_took_is_frozen(self) -> None:
+        """What a drain took does not grow after its end."""
+        self.drain.begin(10)
+        self.clock.advance(5)
+        self.assertEqual(self.drain.statistics().took, 0.0)
+
+    def test_answered_before_it_ends(self) -> None:
+        """Whoever waits for the last work hears of it before whoever waits for the drain."""
+        order: list[str] = []
+        work: Deferred[None] = Deferred()
+        self.drain.track("work", work).addCallback(lambda _: order.append("work"))
+        self.drain.begin(10).addCallback(lambda _: order.append("drain"))
+        work.callback(None)
+        self.assertEqual(order, ["work", "drain"])
+
+    def test_refuses(self) -> None:
+        """New work is refused, with the reason, and counted."""
+        self.drain.begin(10, "SIGTERM")
+        error = self.assertRaises(Draining, self.drain.track, "late", Deferred())
+        self.assertEqual((str(error), self.drain.counts.refused, self.drain.in_flight), ("SIGTERM", 1, 0))
+
+    def test_work_admitted_while_draining(self) -> None:
+        """Work that belongs to what is in flight may join, and is waited for too, however often."""
+        first, _ = self.track()
+        drained = self.drain.begin(10)
+        second, outcomes = self.track(while_draining=True)
+        first.callback(None)
+        self.assertNoResult(drained)
+        third, more = self.track(while_draining=True)
+        second.callback(2)
+        self.assertNoResult(drained)
+        third.callback(3)
+        self.assertEqual((outcomes, more), ([2], [3]))
+        self.assertIs(self.successResultOf(drained).phase, Phase.DRAINED)
+
+    def test_admitted_work_is_cut_too(self) -> None:
+        """Work that joined while draining is cut by the same deadline, before or after the rest has ended."""
+        first, _ = self.track()
+        drained = self.drain.begin(10)
+        _, outcomes = self.track(while_draining=True)
+        self.clock.advance(1)
+        first.callback(None)
+        self.clock.advance(9)
+        self.assert_cut(outcomes)
+        self.assertEqual(self.successResultOf(drained).remaining, 1)
+
+    def test_callbacks_that_wait(self) -> None:
+        """A result that the callbacks of the work wait for is waited for."""
+        work: Deferred[None] = Deferred()
+        saved: Deferred[None] = Deferred()
+        self.drain.track("work", work).addCallback(lambda _: saved)
+        drained = self.drain.begin(10)
+        work.callback(None)
+        self.assertNoResult(drained)
+        saved.callback(None)
+        self.assertIs(self.successResultOf(drained).phase, Phase.DRAINED)
+
+    def test_failures_end_it_too(self) -> None:
+        """A drain ends well when work fails: it has come to its own end."""
+        work, _ = self.track()
+        drained = self.drain.begin(10)
+        work.errback(ValueError())
+        self.assertIs(self.successResultOf(drained).phase, Phase.DRAINED)
+
+    def test_wrong_timeout(self) -> None:
+        """What is no number of seconds is refused, and nothing has changed."""
+        for timeout in (-1, float("inf"), float("nan")):
+            self.assertRaises(MisuseError, self.drain.begin, timeout)
+            self.assertRaises(MisuseError, self.drain.lame_duck, 1, timeout)
+            self.assertRaises(MisuseError, self.drain.lame_duck, timeout, 1)
+        self.assertIs(self.drain.phase, Phase.SERVING)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_collector(self) -> None:
+        """The garbage collector is as it was, on or off."""
+        self.addCleanup(gc.enable)
+        for switch, enabled in ((gc.enable, True), (gc.disable, False)):
+            switch()
+            Drain(self.clock, self.clock.seconds).begin(1)
+            self.assertEqual(gc.isenabled(), enabled)
+
+
+class DeadlineTests(DrainTestCase):
+    """The deadline cuts what is left."""
+
+    def test_cuts(self) -> None:
+        """At the deadline all that is left fails, and the work is cancelled."""
+        cancelled: list[Deferred[None]] = []
+        outcomes: list[Any] = []
+        for number in range(3):
+            self.drain.track(number, Deferred(cancelled.append)).addBoth(outcomes.append)
+        drained = self.drain.begin(10, "SIGTERM")
+        self.clock.advance(9.999)
+        self.assertEqual(outcomes, [])
+        self.clock.advance(0.001)
+        self.assertEqual([str(outcome.value) for outcome in outcomes], ["SIGTERM"] * 3)
+        self.assertEqual(len(cancelled), 3)
+        statistics = self.successResultOf(drained)
+        self.assertEqual((statistics.phase, statistics.took), (Phase.TIMED_OUT, 10.0))
+        self.assertEqual((statistics.cut, statistics.remaining, statistics.in_flight), (3, 3, 0))
+        self.assertEqual(statistics.oldest, ((0, 10.0), (1, 10.0), (2, 10.0)))
+
+    def test_late_result(self) -> None:
+        """What work says after it was cut is dropped, result or failure."""
+        (one, first), (two, second) = self.track(), self.track()
+        one.addErrback(lambda _: None)
+        # Neither heeds its cancellation: a Deferred swallows one result after that.
+        ignoring: Deferred[Any] = Deferred(lambda work: work.callback("too late"))
+        outcomes: list[Any] = []
+        self.drain.track("ignoring", ignoring).addBoth(outcomes.append)
+        self.drain.begin(0)
+        one.callback("too late")
+        two.errback(ValueError("too late"))
+        for each in (first, second, outcomes):
+            self.assert_cut(each)
+        self.assertEqual(self.drain.counts.finished, 0)
+
+    def test_coroutine_that_ignores(self) -> None:
+        """A coroutine that swallows its cancellation is cut all the same."""
+        never: Deferred[None] = Deferred()
+
+        async def stubborn() -> str:
+            try:
+                await never
+            except CancelledError:
+                await Deferred[None]()
+            return "done"
+
+        outcomes: list[Any] = []
+        self.drain.track("stubborn", Deferred.fromCoroutine(stubborn())).addBoth(outcomes.append)
+        drained = self.drain.begin(1)
+        self.clock.advance(1)
+        self.assert_cut(outcomes)
+        self.assertEqual(self.successResultOf(drained).cut, 1)
+
+    def test_canceller_that_raises(self) -> None:
+        """A canceller that raises is logged, and keeps nobody else from being cut."""
+
+        def canceller(_: object) -> None:
+            raise ValueError("no")
+
+        outcomes: list[Any] = []
+        self.drain.track("bad", Deferred(canceller)).addErrback(lambda _: None)
+        self.drain.track("good", Deferred()).addBoth(outcomes.append)
+        self.assertEqual(self.successResultOf(self.drain.begin(0)).cut, 2)
+        self.assert_cut(outcomes)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_zero(self) -> None:
+        """A timeout of 0 cuts at once."""
+        _, outcomes = self.track()
+        self.assertIs(self.successResultOf(self.drain.begin(0)).phase, Phase.TIMED_OUT)
+        self.assert_cut(outcomes)
+
+    def test_nearer(self) -> None:
+        """A later call brings the deadline nearer; the first reason stays."""
+        _, outcomes = self.track()
+        first = self.drain.begin(10, "first")
+        self.clock.advance(1)
+        second = self.drain.begin(2, "second")
+        self.clock.advance(2)
+        self.assert_cut(outcomes)
+        self.assertEqual(self.successResultOf(first), self.successResultOf(second))
+        self.assertEqual((self.drain.reason, self.drain.statistics().took), ("first", 3.0))
+
+    def test_never_further(self) -> None:
+        """A later call never pushes the deadline away."""
+        _, outcomes = self.track()
+        self.drain.begin(2)
+        self.drain.begin(10)
+        self.clock.advance(2)
+        self.assert_cut(outcomes)
+
+    def test_joining_the_end(self) -> None:
+        """A call after the end gets the same statistics, and changes nothing."""
+        self.drain.begin(0, "first")
+        self.clock.advance(5)
+        statistics = self.successResultOf(self.drain.begin(10, "second"))
+        self.assertEqual((statistics.reason, statistics.took), ("first", 0.0))
+
+    def test_wall_clock_set_forward(self) -> None:
+        """When the wall clock jumps, and its timer fires early, the deadline still is when it was promised."""
+        monotonic = Clock()
+        drain = Drain(self.clock, monotonic.seconds)
+        outcomes: list[Any] = []
+        drain.track("work", Deferred()).addBoth(outcomes.append)
+        drain.begin(10)
+        monotonic.advance(1)
+        self.clock.advance(3600)
+        self.assertEqual(outcomes, [])
+        monotonic.advance(9)
+        self.clock.advance(9)
+        self.assert_cut(outcomes)
+
+    def test_cut_in_flight(self) -> None:
+        """What is in flight can be cut in any phase, without a drain."""
+        _, outcomes = self.track()
+        self.drain.cut_in_flight()
+        self.assert_cut(outcomes)
+        self.assertEqual((self.drain.phase, self.drain.counts.cut), (Phase.SERVING, 1))
+
+    def test_all_cut_before_the_deadline(self) -> None:
+        """A drain whose last work was cancelled by its owner has drained: its deadline cut nothing."""
+        ours: Deferred[None] = self.drain.track("work", Deferred())
+        drained = self.drain.begin(10)
+        ours.addErrback(lambda _: None).cancel()
+        statistics = self.successResultOf(drained)
+        self.assertEqual((statistics.phase, statistics.remaining, statistics.cut), (Phase.DRAINED, 0, 1))
+
+    def test_cut_earlier(self) -> None:
+        """What was cut while serving is no part of what the deadline cut."""
+        self.track()
+        self.drain.cut_in_flight()
+        self.track()
+        statistics = self.successResultOf(self.drain.begin(0))
+        self.assertEqual((statistics.remaining, statistics.cut), (1, 2))
+
+    def test_cut_while_its_callbacks_wait(self) -> None:
+        """Work whose callbacks the drain waited for in vain was cut."""
+        work, never = Deferred[None](), Deferred[None]()
+        outcomes: list[Any] = []
+        self.drain.track("work", work).addCallback(lambda _: never).addBoth(outcomes.append)
+        drained = self.drain.begin(10)
+        work.callback(None)
+        self.clock.advance(10)
+        statistics = self.successResultOf(drained)
+        self.assertEqual((statistics.phase, statistics.remaining, statistics.cut), (Phase.TIMED_OUT, 1, 1))
+        self.assertEqual([outcome.type for outcome in outcomes], [CancelledError])
+
+    def test_work_offered_by_what_was_cut(self) -> None:
+        """Work that is offered while the deadline cuts is refused, or if it may join, cut in the same moment."""
+        started: list[Any] = []
+
+        def offer(_: Failure) -> None:
+            self.assertRaises(Draining, self.drain.track, "new", Deferred())
+            self.drain.track("joins", Deferred(), while_draining=True).addBoth(started.append)
+
+        self.drain.track("work", Deferred()).addErrback(offer)
+        statistics = self.successResultOf(self.drain.begin(0))
+        self.assertEqual((statistics.remaining, statistics.in_flight, statistics.refused), (2, 0, 1))
+        self.assert_cut(started)
+
+    def test_work_after_the_end(self) -> None:
+        """Work that may join is taken even after the end, and can be cut then."""
+        self.drain.begin(0)
+        _, outcomes = self.track(while_draining=True)
+        self.assertEqual((self.drain.in_flight, self.drain.statistics().remaining), (1, 0))
+        self.drain.cut_in_flight()
+        self.assert_cut(outcomes)
+        self.assertEqual(self.drain.phase, Phase.DRAINED)
+
+    def test_begun_again_by_the_last_work(self) -> None:
+        """When the last work itself ends the drain's patience, nothing is left to cut."""
+        work: Deferred[None] = Deferred()
+
+        def cut(_: None) -> None:
+            self.drain.begin(0)
+
+        self.drain.track("work", work).addCallback(cut)
+        drained = self.drain.begin(10)
+        work.callback(None)
+        statistics = self.successResultOf(drained)
+        self.assertEqual((statistics.phase, statistics.cut), (Phase.DRAINED, 0))
+
+
+class LameDuckTests(DrainTestCase):
+    """Serving on for a while."""
+
+    def test_serves_then_drains(self) -> None:
+        """A lame duck takes work, and drains by itself after its delay."""
+        drained = self.drain.lame_duck(5, 10, "SIGTERM")
+        work, _ = self.track()
+        self.assertFalse(self.drain.refusing)
+        self.assertEqual(self.drain.statistics().reason, "SIGTERM")
+        self.clock.advance(5)
+        self.assertEqual((self.drain.phase, self.drain.deadline), (Phase.DRAINING, 15.0))
+        work.callback(None)
+        self.assertEqual(self.successResultOf(drained).reason, "SIGTERM")
+
+    def test_again(self) -> None:
+        """A second lame duck joins the first: its time is not begun anew."""
+        self.drain.lame_duck(5, 10, "first")
+        self.clock.advance(4)
+        self.drain.lame_duck(5, 10, "second")
+        self.clock.advance(1)
+        self.assertEqual((self.drain.phase, self.drain.reason), (Phase.DRAINED, "first"))
+
+    def test_begin(self) -> None:
+        """A drain ends the lame duck at once."""
+        self.drain.lame_duck(5, 10, "first")
+        self.successResultOf(self.drain.begin(10, "second"))
+        self.assertEqual(self.drain.reason, "second")
+
+    def test_too_late(self) -> None:
+        """Once draining, a lame duck is no more than another call that joins."""
+        self.track()
+        self.drain.begin(10)
+        drained = self.drain.lame_duck(1, 1)
+        self.clock.advance(9)
+        self.assertNoResult(drained)
+        self.clock.advance(1)
+        self.assertIs(self.successResultOf(drained).phase, Phase.TIMED_OUT)
+
+
+class WaiterTests(DrainTestCase):
+    """Whoever waits for a drain."""
+
+    def test_when_draining(self) -> None:
+        """Those who wait for the beginning hear of it in the same turn; later ones at once."""
+        waiting = self.drain.when_draining()
+        self.assertNoResult(waiting)
+        self.track()
+        self.drain.begin(10)
+        self.successResultOf(waiting)
+        self.successResultOf(self.drain.when_draining())
+
+    def test_when_draining_before_the_end(self) -> None:
+        """The beginning is told before the end, also of a drain that has nothing to do."""
+        order: list[str] = []
+        self.drain.when_draining().addCallback(lambda _: order.append("draining"))
+        self.drain.when_drained().addCallback(lambda _: order.append("drained"))
+        self.drain.begin(0)
+        self.assertEqual(order, ["draining", "drained"])
+
+    def test_not_in_a_lame_duck(self) -> None:
+        """A lame duck is not draining."""
+        waiting = self.drain.when_draining()
+        self.drain.lame_duck(5, 10)
+        self.assertNoResult(waiting)
+        self.clock.advance(5)
+        self.successResultOf(waiting)
+
+    def test_cancelled(self) -> None:
+        """A waiter that is cancelled hears nothing more, and the others do."""
+        waits: list[Callable[[], Deferred[Any]]] = [self.drain.when_draining, self.drain.when_drained]
+        pairs = [(wait(), wait()) for wait in waits]
+        for leaves, _ in pairs:
+            leaves.cancel()
+            self.failureResultOf(leaves, CancelledError)
+        self.drain.begin(10)
+        for _, stays in pairs:
+            self.successResultOf(stays)
+
+    def test_cancelled_by_another_waiter(self) -> None:
+        """A waiter may cancel the next one, and wait anew, while they are told."""
+        told: list[str] = []
+
+        def first_told(_: object) -> None:
+            told.append("first")
+            second.cancel()
+            self.drain.when_drained().addCallback(lambda _: told.append("anew"))
+
+        self.drain.when_drained().addCallback(first_told)
+        second = self.drain.when_drained()
+        second.addErrback(lambda _: told.append("cancelled"))
+        self.drain.when_drained().addCallback(lambda _: told.append("third"))
+        self.drain.begin(10)
+        self.assertEqual(told, ["first", "cancelled", "anew", "third"])
+
+    def test_waiter_that_fails(self) -> None:
+        """What one waiter does wrong is its own affair."""
+        self.drain.when_draining().addCallback(lambda _: 1 / 0).addErrback(lambda failure: failure.trap(ValueError))
+        self.successResultOf(self.drain.begin(10))
+        gc.collect()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_watch_deadline(self) -> None:
+        """Watchers are told when the deadline is, and when it comes nearer; not when it stays."""
+        told: list[float] = []
+        self.drain.watch_deadline(told.append)
+        self.track()
+        self.clock.advance(1)
+        for timeout in (10, 20, 5):
+            self.drain.begin(timeout)
+        self.assertEqual(told, [11.0, 6.0])
+        self.assertEqual(self.drain.deadline, 6.0)
