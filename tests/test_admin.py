@@ -439,7 +439,7 @@ class ProcessTests(SynchronousTestCase):
 
     def test_missing_extra(self) -> None:
         """Without prometheus-client, one line says which extra is missing."""
-        program = "import sys; sys.modules['prometheus_client'] = None; from twisted_node.__main__ import main; main()"
+        program = "import sys; sys.modules['prometheus_client'] = None; from twisted_node.running import run; run()"
         result = self.run_python(program, "--admin", LOCAL)
         self.assertEqual(result.returncode, 1)
         self.assertEqual(result.stderr, "node: --admin: needs the admin extra: pip install 'twisted-node[admin]'\n")
@@ -447,9 +447,9 @@ class ProcessTests(SynchronousTestCase):
     def test_not_paid_for(self) -> None:
         """Without --admin, neither twisted.web nor prometheus-client is imported, from the start to the end."""
         program = (
-            "import atexit, sys; from twisted_node.__main__ import main\n"
+            "import atexit, sys; from twisted_node.running import run\n"
             "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
-            "main()"
+            "run()"
         )
         for options, expected in ([], False), (["--admin", LOCAL], True):
             result = self.run_python(program, *options)

@@ -19,8 +19,11 @@ import tempfile
 import termios
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import pyte
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -34,6 +37,25 @@ from twisted_node.progress import best_display
 from twisted_node.status import Picture
 
 COMMAND = str(BIN / "twisted-node")
+
+
+@contextmanager
+def server(*answers: bytes) -> Iterator[str]:
+    """Run a server for one client, which gets one of these for each line it sends, and then the end; yield where."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection, connection.makefile("rb") as lines:
+                for answer in answers:
+                    lines.readline()
+                    connection.sendall(answer)
+                lines.readline()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"tcp:127.0.0.1:{listening.getsockname()[1]}"
+        thread.join(PATIENCE)
 
 
 class CliCase(SynchronousTestCase):
@@ -107,19 +129,8 @@ class StatusTests(CliCase):
         )
 
     def check_server(self, answer: bytes, message: str) -> None:
-        """Ask a server that answers this to everything."""
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-
-            def serve() -> None:
-                connection, _ = listening.accept()
-                with connection:
-                    connection.recv(4096)
-                    connection.sendall(answer)
-
-            thread = threading.Thread(target=serve)
-            thread.start()
-            self.check_cannot_ask(f"tcp:127.0.0.1:{listening.getsockname()[1]}", message)
-            thread.join(PATIENCE)
+        with server(answer) as endpoint:
+            self.check_cannot_ask(endpoint, message)
 
     def test_no_node(self) -> None:
         """What answers, but not as a node does, is no node."""
@@ -129,7 +140,8 @@ class StatusTests(CliCase):
 
     def test_closes(self) -> None:
         """One who closes instead of answering could not be asked."""
-        self.check_server(b"", "the node closed the connection")
+        with server() as endpoint:
+            self.check_cannot_ask(endpoint, "the node closed the connection")
 
     def test_wrong_timeout(self) -> None:
         """A timeout that is none is told."""
@@ -197,14 +209,25 @@ class DrainTests(CliCase):
         )
         self.assertEqual(node.wait(), 1)
 
-    def test_closed_at_the_deadline(self) -> None:
-        """A node that lingers for nobody may be gone at its deadline: something was left, so it counts as cut."""
+    def test_without_linger(self) -> None:
+        """A node that lingers for nobody is asked in time, or is gone at its deadline: both count as cut."""
         node = self.start("--linger=0")
         self.send(node, 60_000)
-        status, output, error = self.run_command("drain", self.endpoint, "--timeout", "0.3")
+        status, _, error = self.run_command("drain", self.endpoint, "--timeout", "0.3")
         self.assertEqual(status, CUT, error)
-        self.assertRegex(output.splitlines()[-1], "^timed out after|^the node closed the connection at its deadline")
         self.assertEqual(node.wait(), 1)
+
+    def test_closed_at_the_deadline(self) -> None:
+        """A node that is gone at its deadline, with work left the moment before, has cut it for all that is known."""
+        last = picture(19_950, remaining=3)
+        answers = {"type": "tcp_shutdown_ok"}, {"type": "statistics_ok", **msgspec.structs.asdict(last)}
+        with server(*(json.dumps({"body": body}).encode() + b"\n" for body in answers)) as endpoint:
+            status, output, _ = self.run_command("drain", endpoint)
+        self.assertEqual(status, CUT)
+        self.assertEqual(
+            output.splitlines()[-1],
+            "the node closed the connection at its deadline, with 3 in flight the moment before",
+        )
 
     def test_lost(self) -> None:
         """A node that goes before its drain has ended leaves the outcome unknown."""

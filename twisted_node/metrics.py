@@ -51,7 +51,7 @@ class Metrics:
         self._counter, self._histogram = cache(requests.labels), cache(seconds.labels)
 
     def watch(self, node: Node) -> None:
-        """Count the requests of a node, and the lines that it could not read; its observer, if any, is told as before."""
+        """Count the requests of a node, and the lines that it could not read; its own observer is told too."""
         before = node.observer
 
         def observe(type_: str, outcome: str, seconds: float) -> None:
