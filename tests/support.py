@@ -24,8 +24,12 @@ ROOT = Path(__file__).parent.parent
 RUNNERS = {
     "python": [sys.executable, "-m", "twisted_node"],
     "twistd": [str(BIN / "twistd"), "-n", "--pidfile=", "node"],
-    "twist": [str(BIN / "twist"), "node"],
+    # In a test it would choose JSON for its log.
+    "twist": [str(BIN / "twist"), "--log-format=text", "node"],
 }
+
+#: Options for a node with handlers that misbehave, in ``awkward_environment``.
+AWKWARDLY = ("--app", "tests.awkward:node")
 
 #: Seconds after which something that should have happened has not.
 PATIENCE = 20.0
@@ -57,6 +61,11 @@ def by_request(answers: Iterable[dict[str, Any]]) -> dict[Any, dict[str, Any]]:
 def run(*options: str, lines: bytes, runner: Sequence[str] = RUNNERS["python"]) -> subprocess.CompletedProcess[bytes]:
     """Run a node to its end on an input that ends."""
     return subprocess.run([*runner, *options], input=lines, capture_output=True, timeout=PATIENCE, check=False)
+
+
+def awkward_environment(start: str = "") -> dict[str, str]:
+    """The environment for ``AWKWARDLY``; ``start`` names what else is to happen."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "AWKWARD": start}
 
 
 class Process:

@@ -339,6 +339,14 @@ class HandlerTests(NodeTestCase):
         self.ask(b'{"src":"c1","dest":"n1","body":{"type":"echo"}}')
         self.assertEqual(str(self.drain.statistics().oldest[0][0]), "echo from c1")
 
+    def test_name_for_the_log(self) -> None:
+        """What a client calls itself cannot forge the log, nor fill it."""
+        self.handle(Deferred())
+        self.ask(message("echo", src="a\n2026 clean\x1b[2J" + "x" * 900))
+        name = str(self.drain.statistics().oldest[0][0])
+        self.assertTrue(name.startswith("echo 2 from a�2026 clean�[2Jxxx"), name)
+        self.assertTrue(name.isprintable() and len(name) < 130, name)
+
     def test_request(self) -> None:
         """A handler gets the whole request."""
         requests = self.handle({})

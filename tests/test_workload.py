@@ -109,6 +109,11 @@ class ShutdownTests(WorkloadTestCase):
             ),
         )
 
+    def test_reason(self) -> None:
+        """The log can say who asked for it, whatever they call themselves."""
+        self.house.node.receive(message("tcp_shutdown", src="c1\n\x1b[2J"), self.sink)
+        self.assertEqual(self.house.drain.reason, "tcp_shutdown from c1��[2J")
+
     def test_again(self) -> None:
         """Again while draining it says the same, with the number left."""
         for msg_id in (1, 2):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -12,9 +10,9 @@ from twisted.logger import Logger
 
 from twisted_node.errors import ErrorCode, MisuseError, RequestError
 from twisted_node.handlers import Asker
-from twisted_node.wire import Body, Message, body_decoder, encode
+from twisted_node.wire import Body, Message, body_decoder
 
-__all__ = ["Calls", "encode_call"]
+__all__ = ["Calls"]
 
 _log = Logger()
 _decode_body = body_decoder(dict)
@@ -119,20 +117,6 @@ class Calls:
 
     def _no_reply(self) -> RequestError:
         return RequestError(ErrorCode.TIMEOUT, f"no reply can come: {self.ended}")
-
-
-def encode_call(src: str | None, dest: str, body: Mapping[str, Any], msg_id: int) -> bytes:
-    """Write a message to another node as a line.
-
-    Raises:
-        MisuseError: the node has no name yet, or the body no ``type``.
-        TypeError, ValueError, OverflowError, RecursionError: as ``wire.encode``.
-    """
-    if src is None:
-        raise MisuseError("the node has no name yet: send after init")
-    if not isinstance(body.get("type"), str):
-        raise MisuseError("type: expected a string in the body of a message")
-    return encode(src, dest, {**body, "msg_id": msg_id})
 
 
 def _read(message: Message) -> Body:

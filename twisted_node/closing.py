@@ -132,8 +132,9 @@ def unsent_bytes(transport: Any) -> int:
     raw = _raw(transport)
     if not isinstance(raw, FileDescriptor):
         return 0
-    # Twisted has no public way to ask.
-    return len(raw.dataBuffer) - raw.offset + raw._tempDataLen
+    # Twisted has no public way to ask. TLS gathers small writes for a turn before it encrypts them.
+    gathered = getattr(getattr(transport, "_aggregator", None), "_buffer", ())
+    return len(raw.dataBuffer) - raw.offset + raw._tempDataLen + sum(len(data) for data in gathered)
 
 
 def read_waiting(transport: Any) -> None:

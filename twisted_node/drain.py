@@ -45,6 +45,8 @@ class Drain:
         #: When the deadline is, on ``monotonic``; None until the drain begins.
         self.deadline: float | None = None
         self.reason = ""
+        #: Whether new work is to be refused; a plain attribute, since each request asks.
+        self.refusing = False
         self._phase = Phase.SERVING
         self._in_flight: dict[Deferred[Any], tuple[object, float, Deferred[Any]]] = {}
         self._awaited: list[Deferred[Any]] = []
@@ -66,11 +68,6 @@ class Drain:
     def in_flight(self) -> int:
         """How many pieces of work are in flight."""
         return len(self._in_flight)
-
-    @property
-    def refusing(self) -> bool:
-        """Whether new work is to be refused."""
-        return self._phase is not Phase.SERVING and self._phase is not Phase.LAME_DUCK
 
     @property
     def ended(self) -> bool:
@@ -118,6 +115,7 @@ class Drain:
         _check_seconds("timeout", timeout)
         begun, self._phase = self._phase, NEXT[self._phase][Event.BEGIN]
         if begun is not self._phase:
+            self.refusing = True
             self._stop_timer()
             self.reason, self._began = reason, self.monotonic()
             self._set_deadline(self._began + timeout)

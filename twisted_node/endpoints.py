@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from twisted_node.errors import MisuseError
 __all__ = ["is_local", "server_endpoint", "wants_client_certificates"]
 
 _CLIENT_CERTIFICATES = "clientCA="
-_END_OF_CERTIFICATE = b"-----END CERTIFICATE-----\n"
+_END_OF_CERTIFICATE = b"-----END CERTIFICATE-----"
 
 
 def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
@@ -30,7 +31,7 @@ def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     Raises:
         MisuseError: the string says nothing that could be listened to; the text is one line.
     """
-    kind, _, rest = description.partition(":")
+    kind = description.partition(":")[0]
     if kind == "stdio":
         raise MisuseError("stdio: is what the node speaks when it is given no endpoint")
     try:
@@ -42,12 +43,12 @@ def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     except (ImportError, NameError):
         # Twisted's parsers trip over their own missing imports.
         raise MisuseError(f"{kind}: needs the tls extra: pip install 'twisted-node[tls]'") from None
-    except IndexError:
-        if kind != "systemd":
-            raise MisuseError(f"{rest!r} is not what {kind}: takes") from None
-        raise MisuseError("systemd: needs its sockets (LISTEN_FDS), and a process that stays in front") from None
     except Exception as error:
-        raise MisuseError(" ".join(str(error).split()) or repr(error)) from None
+        if kind == "systemd" and isinstance(error, IndexError):
+            raise MisuseError("systemd: needs its sockets (LISTEN_FDS), and a process that stays in front") from None
+        # Without the name of the function that Twisted called wrongly.
+        text = re.sub(r"^\S+\(\) ", "", " ".join(str(error).split()))
+        raise MisuseError(text or repr(error)) from None
     return endpoint
 
 
@@ -88,8 +89,10 @@ def _ssl_with_client_certificates(reactor: Any, description: str) -> IStreamServ
     parts = description.split(":")
     wanted = [part for part in parts if part.startswith(_CLIENT_CERTIFICATES)]
     endpoint: Any = serverFromString(reactor, ":".join(part for part in parts if part not in wanted))
-    with open(wanted[-1].removeprefix(_CLIENT_CERTIFICATES), "rb") as file:
-        *certificates, _ = file.read().split(_END_OF_CERTIFICATE)
+    path = Path(wanted[-1].removeprefix(_CLIENT_CERTIFICATES))
+    *certificates, _ = path.read_bytes().split(_END_OF_CERTIFICATE)
+    if not certificates:
+        raise MisuseError(f"{path}: no certificates in it")
     # Twisted's strings have no words for this; what they build takes it.
     options = endpoint._sslContextFactory
     options.trustRoot = trustRootFromCertificates(

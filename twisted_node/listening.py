@@ -59,6 +59,7 @@ class Listener:
         #: The address that is listened on, once it is.
         self.host: IAddress | None = None
         self._port: IListeningPort | None = None
+        self._wanted = False
         self._path_identity: tuple[int, int] | None = None
         # A socket that another process holds too: its queue, path and mode are left to the successor.
         self._adopted = endpoint if isinstance(endpoint, AdoptedStreamServerEndpoint) else None
@@ -69,6 +70,7 @@ class Listener:
         Returns:
             Fires with the port; fails with ``CannotListenError`` and the like.
         """
+        self._wanted = True
         path_and_mode = _path_and_mode(self._adopted) if self._adopted else None
         listening: Deferred[IListeningPort] = maybeDeferred(self.endpoint.listen, self.factory)
         return listening.addCallback(self._opened, path_and_mode)
@@ -85,6 +87,9 @@ class Listener:
                 os.chmod(*path_and_mode)
         elif isinstance(port, unix.Port):
             self._path_identity = _identity(port)
+        if not self._wanted:
+            # An endpoint that took its time, and a drain that did not wait for it.
+            self.close()
         return port
 
     def close(self) -> Deferred[None]:
@@ -93,6 +98,7 @@ class Listener:
         Returns:
             Fires when the port is closed. Never fails: what could not be done is logged.
         """
+        self._wanted = False
         port, self._port = self._port, None
         if port is None:
             return succeed(None)

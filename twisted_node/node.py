@@ -17,10 +17,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_node import wire
-from twisted_node.calls import Calls, encode_call
+from twisted_node.calls import Calls
 from twisted_node.drain import Drain
 from twisted_node.errors import DrainTimeout, ErrorCode, RequestError, UnreadableLine
-from twisted_node.handlers import Asker, Handler, Request
+from twisted_node.handlers import Asker, Fixed, Handler, Request
+from twisted_node.outgoing import Outgoing
 from twisted_node.registry import Registry
 from twisted_node.wire import Body, Message
 
@@ -49,19 +50,26 @@ class Node(Registry):
 
     def __init__(self, node_id: str | None = None) -> None:
         super().__init__()
-        self.node_id = node_id
         #: All nodes of the cluster, as ``init`` named them.
         self.node_ids: tuple[str, ...] = () if node_id is None else (node_id,)
         #: Lines that named nobody to answer.
         self.unreadable_lines = 0
-        #: Told of each request of a type with a handler, when it has ended: its type, ``ok``, ``error``, ``refused`` or
-        #: ``cut``, and its seconds.
+        #: Told of requests that ended, of types with a handler: type, ``ok``, ``error``, ``refused`` or ``cut``, seconds.
         self.observer: Callable[[str, str, float], object] | None = None
         #: Its calls to other nodes, for whatever opens the way to them.
         self.calls = Calls()
-        self._next_msg_id = 0
+        self._outgoing = Outgoing(node_id)
         self._complaint_due = 0.0
         self.handle("init", _Init, while_draining=True, control=True, before_init=True)(self._init)
+
+    @property
+    def node_id(self) -> str | None:
+        """The node's name; None until it is known."""
+        return self._outgoing.name
+
+    @node_id.setter
+    def node_id(self, name: str | None) -> None:
+        self._outgoing.name = name
 
     def bind(self, drain: Drain, clock: IReactorTime, max_in_flight: int = 100_000) -> None:
         """Give the node what it runs with; called once, before its first line.
@@ -72,6 +80,7 @@ class Node(Registry):
             max_in_flight: beyond so many, requests are answered temporarily unavailable (11).
         """
         self.drain = drain
+        self._outgoing.counts = drain.counts
         self.clock = clock
         self.max_in_flight = max_in_flight
 
@@ -92,7 +101,7 @@ class Node(Registry):
             TypeError, ValueError: the body holds something that JSON cannot say.
         """
         way = self.calls.way()
-        way.send(self._number(dest, body)[1])
+        way.send(self._outgoing.call(dest, body)[1])
 
     def rpc(self, dest: str, body: Mapping[str, Any], timeout: float = 1.0) -> Deferred[Body]:
         """Send a request to another node, and wait for its reply, in every phase of the drain.
@@ -113,7 +122,56 @@ class Node(Registry):
         self.calls.way(timeout)
         if self.calls.ended:
             return self.calls.refuse(self.clock)
-        return self.calls.call(dest, *self._number(dest, body), timeout, self.clock)
+        return self.calls.call(dest, *self._outgoing.call(dest, body), timeout, self.clock)
+
+    def receive_lines(self, lines: bytes, asker: Asker) -> None:
+        """Take whole lines, and see to their answers; what is answered at once leaves in one piece.
+
+        Args:
+            lines: messages, each with its newline.
+            asker: as in :meth:`receive`.
+        """
+        self._outgoing.begin_batch(asker)
+        try:
+            done = self._receive_plain(lines, asker)
+            if done is not None:
+                for line in lines.split(b"\n")[done:-1]:
+                    self.receive(line, asker)
+        finally:
+            self._outgoing.end_batch()
+
+    def _receive_plain(self, lines: bytes, asker: Asker) -> int | None:
+        """Serve lines that are all plain requests, and need no check but that of their fields.
+
+        This is the way of most requests. It spells out what :meth:`receive` would do with them.
+
+        Returns:
+            How many were served before the rest had to go the long way; None if all were.
+        """
+        if self._decode_lines is None:
+            self._decode_lines = self._make_lines_decoder()
+        messages = self._decode_lines(lines)
+        drain, handlers, outgoing, observer = self.drain, self._handlers, self._outgoing, self.observer
+        if messages is None or self.node_id is None or len(messages) > self.max_in_flight - drain.in_flight:
+            return 0
+        started = 0.0 if observer is None else drain.monotonic()
+        for position, message in enumerate(messages):
+            if drain.refusing:
+                return position
+            body = message.body
+            handler = handlers[body.type_]
+            request = Request(message.src, message.dest, body.type_, body.msg_id, body, asker, started)
+            answer: Any
+            try:
+                answer = handler.function(request)
+            except BaseException:
+                answer = Failure()
+            if type(answer) is Fixed and observer is None:
+                drain.counts.finished += 1
+                outgoing.reply_from_template(message.src, body.msg_id, handler.reply_type, answer)
+            else:
+                self._take(answer, request, handler)
+        return None
 
     def receive(self, line: bytes, asker: Asker) -> None:
         """Take one line, and see to its answer.
@@ -138,31 +196,33 @@ class Node(Registry):
                 return
             body = self._check(message, handler)
         except RequestError as error:
-            self._reply_error(message, asker, error)
+            self._outgoing.error(message, asker, error)
             if self.observer is not None and message.type in self._handlers:
                 self._observe(self.observer, message.type, "error", 0.0)
             return
         started = 0.0 if self.observer is None else self.drain.monotonic()
         request = Request(message.src, message.dest, message.type or "", message.msg_id, body, asker, started)
-        answer: Any
         try:
-            answer = handler.function(request)
+            answer: Any = handler.function(request)
         except BaseException:
             # Also SystemExit, as in any callback: it would take the answers of others with it.
             answer = Failure()
-        else:
-            if iscoroutine(answer):
-                answer = Deferred.fromCoroutine(answer)
-            if isinstance(answer, Deferred):
-                asker.in_flight += 1
-                work = self.drain.track(request, answer, while_draining=True)
-                work.addBoth(self._finish_later, request, handler)
-                return
+        self._take(answer, request, handler)
+        if handler.before_init:
+            self.start()
+
+    def _take(self, answer: Any, request: Request[Any], handler: Handler) -> None:
+        """Take what a handler returned, or failed with, and answer now or later."""
+        if iscoroutine(answer):
+            answer = Deferred.fromCoroutine(answer)
+        if isinstance(answer, Deferred):
+            request.asker.in_flight += 1
+            work = self.drain.track(request, answer, while_draining=True)
+            work.addBoth(self._finish_later, request, handler)
+            return
         if not handler.while_draining:
             self.drain.counts.finished += 1
         self._finish(answer, request, handler)
-        if handler.before_init:
-            self.start()
 
     def _find(self, message: Message, asker: Asker) -> Handler:
         """Find the handler of a request, if there is one for this asker."""
@@ -195,7 +255,7 @@ class Node(Registry):
 
     def reject(self, asker: Asker, error: RequestError) -> None:
         """Say an error to a connection as such, in answer to no request."""
-        self._reply_error(Message("", "", None, None, None, msgspec.Raw()), asker, error)
+        self._outgoing.error(Message("", "", None, None, None, msgspec.Raw()), asker, error)
 
     def _init(self, request: Request[_Init]) -> None:
         if self.node_id not in (None, request.body.node_id):
@@ -211,7 +271,7 @@ class Node(Registry):
         """Answer a request with what its handler said, or failed with."""
         if not isinstance(answer, Failure):
             try:
-                self._reply(request, request.asker, handler.reply_type, answer or {})
+                self._outgoing.reply(request, request.asker, handler.reply_type, answer or {})
             except (TypeError, ValueError, OverflowError, RecursionError):
                 answer = Failure()
         outcome = self._reply_failure(answer, request, handler) if isinstance(answer, Failure) else "ok"
@@ -220,42 +280,21 @@ class Node(Registry):
 
     def _reply_failure(self, failure: Failure, request: Request[Any], handler: Handler) -> str:
         if failure.check(DrainTimeout):
-            self._reply(request, request.asker, "error", handler.cut)
+            self._outgoing.reply(request, request.asker, "error", handler.cut)
             return "cut"
         error = failure.value
         if not isinstance(error, RequestError):
             _log.failure("{request} failed", failure, request=request)
             error = RequestError(ErrorCode.CRASH, f"{request.type} failed: {type(error).__name__}")
-        self._reply_error(request, request.asker, error)
+        self._outgoing.error(request, request.asker, error)
         return "error"
 
     def _refuse(self, message: Message, asker: Asker, words: Body) -> None:
         self.drain.counts.refused += 1
-        self._reply(message, asker, "error", words)
+        self._outgoing.reply(message, asker, "error", words)
         if self.observer is not None:
             self._observe(self.observer, str(message.type), "refused", 0.0)
 
     def _observe(self, observer: Callable[[str, str, float], object], *event: Any) -> None:
         with _log.failuresHandled("while telling of a request"):
             observer(*event)
-
-    def _reply_error(self, to: Message | Request[Any], asker: Asker, error: RequestError) -> None:
-        self._reply(to, asker, "error", {"code": error.code, "text": error.text})
-
-    def _reply(self, to: Message | Request[Any], asker: Asker, type_: str, fields: Mapping[str, Any]) -> None:
-        """Write one reply; a ``type`` among the fields goes before ``type_``."""
-        if asker.gone:
-            self.drain.counts.undelivered += 1
-            return
-        request: Body = {"in_reply_to": to.msg_id} if type(to.msg_id) is int else {}
-        body: Body = {"type": type_, **request, **fields, **request, "msg_id": self._next_msg_id}
-        line = wire.encode(self.node_id or to.dest, to.src, body)
-        self._next_msg_id += 1
-        asker.send(line)
-
-    def _number(self, dest: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
-        """Number a message to another node, and encode it. Some peers take an id of 0 for none."""
-        msg_id = max(1, self._next_msg_id)
-        line = encode_call(self.node_id, dest, body, msg_id)
-        self._next_msg_id = msg_id + 1
-        return msg_id, line

@@ -12,7 +12,8 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -58,11 +59,14 @@ class _Owner:
         self._signals = 0
         self._last_signal = 0.0
         self._cut = False
-        service.watch_end(_Watchdog(service.drain).end_moved)
+        self._watchdog = _Watchdog(service.drain)
+        service.watch_end(self._watchdog.end_moved)
         service.when_ended().addCallback(self._ended)
         self._handle_signals()
         # Twisted installs handlers of its own when it starts.
         reactor.callWhenRunning(self._handle_signals)
+        # Not before: a daemon forks, and no thread comes with it.
+        reactor.callWhenRunning(self._watchdog.start)
         # This one comes before that of twistd and twist, so that the service hears the reason.
         reactor.addSystemEventTrigger("before", "shutdown", self._shut_down)
         reactor.addSystemEventTrigger("after", "shutdown", self._end_promptly)
@@ -73,25 +77,34 @@ class _Owner:
                 signal.signal(number, self._signalled)
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
-        """Take a signal. This runs between any two bytecodes: no log, and nothing but ``callFromThread``."""
+        """Take a signal. This runs between any two bytecodes: no log, no lock, and for the rest ``callFromThread``."""
         now = time.monotonic()
         if self._signals and now - self._last_signal < _ESCALATION_SECONDS:
             return
         self._signals += 1
         self._last_signal = now
         name = signal.Signals(number).name
+        service = self._service
         if self._signals == 1:
+            self._end_within(service.lame_duck + service.drain_timeout)
             self._reactor.callFromThread(self._stop, name)
-        elif self._service.drain.phase is Phase.LAME_DUCK:
-            self._reactor.callFromThread(self._service.end, name)
+        elif service.drain.phase is Phase.LAME_DUCK:
+            self._end_within(service.drain_timeout)
+            self._reactor.callFromThread(service.end, name)
         elif not self._cut:
             self._cut = True
-            self._reactor.callFromThread(self._service.cut, f"a second {name}")
+            self._watchdog.end_moved(min(now, service.ends_by or now))
+            self._reactor.callFromThread(service.cut, f"a second {name}")
         else:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             # The kernel spares process 1 from its own signals.
             os._exit(128 + number)
+
+    def _end_within(self, seconds: float) -> None:
+        """Have it end even if the reactor is too busy to hear of it; if it does, the service says better."""
+        if self._service.ends_by is None:
+            self._watchdog.end_moved(time.monotonic() + seconds)
 
     def _stop(self, reason: str) -> None:
         self._reason = reason
@@ -116,12 +129,12 @@ class _Owner:
 
 def _exit(status: int) -> None:
     """End the process without Python's teardown; other exit hooks run as always."""
-    atexit.unregister(_exit)
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
-            stream.flush()
-    os._exit(status)
+    with ExitStack() as last:
+        last.callback(os._exit, status)
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            last.callback(stream.flush)
+        atexit.unregister(_exit)
+        atexit._run_exitfuncs()
 
 
 class _Watchdog:
@@ -129,22 +142,23 @@ class _Watchdog:
 
     def __init__(self, drain: Drain) -> None:
         self._drain = drain
-        self._bites_at = 0.0
-        self._moved = threading.Event()
-        self._thread: threading.Thread | None = None
+        # Its put() may interrupt itself, which no lock would survive.
+        self._ends: SimpleQueue[float] = SimpleQueue()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
 
     def end_moved(self, ends_by: float) -> None:
-        """Learn by when the service has ended, on the monotonic clock."""
-        self._bites_at = ends_by + _WATCHDOG_SECONDS
-        self._moved.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-            self._thread.start()
+        """Learn by when the service has ended, on the monotonic clock; the last word counts."""
+        self._ends.put(ends_by)
 
     def _watch(self) -> None:
-        while (left := self._bites_at - time.monotonic()) > 0:
-            self._moved.wait(left)
-            self._moved.clear()
+        bites_at = self._ends.get() + _WATCHDOG_SECONDS
+        while (left := bites_at - time.monotonic()) > 0:
+            with suppress(Empty):
+                bites_at = self._ends.get(timeout=left) + _WATCHDOG_SECONDS
         threads = ", ".join(t.name for t in threading.enumerate() if t is not self._thread)
         with suppress(Exception):
             oldest = ", ".join(str(name) for name, _ in self._drain.statistics().oldest)

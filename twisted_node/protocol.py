@@ -98,28 +98,31 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         if self._finishing:
             return
         self._silent = False
-        *lines, rest = data.split(b"\n")
+        end = data.rfind(b"\n") + 1
         self._answers = []
         try:
-            if lines:
+            if end:
                 self.resetTimeout()
-                self._receive_lines(lines)
-            if rest:
-                self._keep(rest)
+                self._receive_lines(data[:end])
+            if end < len(data):
+                self._keep(data[end:])
         finally:
             answers, self._answers = self._answers, None
             if answers:
                 self.transport.writeSequence(answers)
         self._look_again()
 
-    def _receive_lines(self, lines: list[bytes]) -> None:
+    def _receive_lines(self, lines: bytes) -> None:
         if self._skipping:
             self._skipping = False
-            del lines[0]
+            lines = lines[lines.index(b"\n") + 1 :]
         elif self._half_line:
-            lines[0] = bytes(self._half_line + lines[0])
+            lines = bytes(self._half_line) + lines
             self._half_line.clear()
-        for line in lines:
+        if len(lines) <= self.MAX_LENGTH:
+            self.node.receive_lines(lines, self)
+            return
+        for line in lines.split(b"\n")[:-1]:
             if len(line) > self.MAX_LENGTH:
                 self.lineLengthExceeded(line)
             else:

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted_node.drain import Drain
 from twisted_node.errors import DrainTimeout, MisuseError
 from twisted_node.handlers import CUT, REFUSED, Answer, Handler, Request
-from twisted_node.wire import Body, body_decoder
+from twisted_node.wire import Body, body_decoder, lines_decoder
 
 __all__ = ["Registry"]
 
@@ -30,6 +30,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
+        # Made when the first lines come, for what is registered by then.
+        self._decode_lines: Callable[[bytes], list[Any] | None] | None = None
         self._after_init: list[Callable[[], Any]] = []
         self._periodic: list[tuple[float, Callable[[], Any]]] = []
         self._on_drain: list[Callable[[], Any]] = []
@@ -102,12 +104,23 @@ class Registry:
             ) from error
 
         def register(function: Callable[[Request[Any]], Answer]) -> Callable[[Request[Any]], Answer]:
+            self._decode_lines = None
             self._handlers[type_] = Handler(
-                function, decode, type_ + "_ok", while_draining, control, before_init, refused, cut
+                body_type, function, decode, type_ + "_ok", while_draining, control, before_init, refused, cut
             )
             return function
 
         return register
+
+    def _make_lines_decoder(self) -> Callable[[bytes], list[Any] | None]:
+        """Make what reads many requests at once that need no look at their handler's terms."""
+        return lines_decoder(
+            {
+                type_: handler.body_type
+                for type_, handler in self._handlers.items()
+                if not (handler.while_draining or handler.control or handler.before_init)
+            }
+        )
 
     def after_init(self, function: _C) -> _C:
         """Register what is done once the node has its name; a decorator.

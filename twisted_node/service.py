@@ -13,13 +13,13 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IReactorTime, IStreamServerEndpoint
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_node.connections import Connections, IDrainingFactory
 from twisted_node.drain import Drain, Phase, Statistics
 from twisted_node.listening import Listener
+from twisted_node.reports import Reports
 
 __all__ = ["MAX_GRACE", "DrainingService"]
 
@@ -27,8 +27,6 @@ _log = Logger()
 
 #: At the deadline a connection has at most so many seconds more, whatever its linger.
 MAX_GRACE = 1.0
-#: How often the log says what is left.
-SECONDS_BETWEEN_REPORTS = 5.0
 
 
 class DrainingService(Service):
@@ -78,10 +76,10 @@ class DrainingService(Service):
         self._end_watchers: list[Callable[[float], object]] = []
         self._last_call: IDelayedCall | None = None
         self._closing = False
+        self._emptied: Deferred[None] = Deferred()
         self._ended: Statistics | None = None
         self._waiters: list[Deferred[Statistics]] = []
-        self._reports = LoopingCall(self._report)
-        self._reports.clock = clock
+        self._reports = Reports(drain, self.connections, clock, lambda: self.ends_by)
         drain.watch_deadline(self._deadline_moved)
         drain.when_draining().addCallback(self._drain_began)
 
@@ -122,7 +120,12 @@ class DrainingService(Service):
         super().startService()
         failures: list[Failure] = []
         for listener in self._listeners:
-            listener.open().addErrback(failures.append)
+            opening = listener.open()
+            if opening.called:
+                opening.addErrback(failures.append)
+            else:
+                # An endpoint that takes its time can only fail in the log.
+                opening.addErrback(lambda failure: _log.failure("not listening", failure))
         if failures:
             self._close_listeners()
             failures[0].raiseException()
@@ -156,7 +159,8 @@ class DrainingService(Service):
             self._set_end(self.drain.deadline)
             self.drain.begin(self.drain_timeout, reason)
         elif lame_duck:
-            _log.info("lame duck for {seconds} s: {reason}", seconds=lame_duck, reason=reason)
+            if self.drain.phase is Phase.SERVING:
+                self._reports.lame_duck(lame_duck, reason)
             self.drain.lame_duck(lame_duck, self.drain_timeout, reason)
         else:
             self.drain.begin(self.drain_timeout, reason)
@@ -193,40 +197,30 @@ class DrainingService(Service):
         waiting = -len(self.connections)
         self._close_listeners()
         waiting += len(self.connections)
-        _log.info(
-            "draining, at most {left:.1f} s: {statistics.reason}; not listening any more, {waiting} accepted from the"
-            " queue; {statistics.in_flight} in flight{oldest}",
-            left=(self.drain.deadline or 0) - self.drain.monotonic(),
-            statistics=(statistics := self.drain.statistics()),
-            waiting=waiting,
-            oldest=_name(statistics),
-        )
-        self._reports.start(SECONDS_BETWEEN_REPORTS, now=False)
+        self._reports.draining(waiting)
         self.drain.when_drained().addCallback(self._drained)
 
     def _close_listeners(self) -> None:
         self._listeners_closed = DeferredList([listener.close() for listener in self._listeners])
 
     def _drained(self, statistics: Statistics) -> None:
-        if statistics.phase is Phase.TIMED_OUT:
-            _log.warn("{count} cut by the deadline{oldest}", count=statistics.remaining, oldest=_name(statistics))
+        self._reports.drained(statistics)
         if self._ends_with_drain:
             self._close_connections()
         else:
-            self._reports.stop()
-            _log.info("drained; going on until the end of input: {summary}", summary=_summary(statistics))
+            self._reports.going_on(statistics)
 
     def _close_connections(self) -> None:
         if self._closing:
             return
         self._closing = True
-        if not self._reports.running:
-            self._reports.start(SECONDS_BETWEEN_REPORTS, now=False)
+        self._reports.closing()
         if self.drain.phase is Phase.TIMED_OUT:
             self.connections.stop_waiting()
         self.connections.finish()
         self._set_last_call()
-        self.connections.when_empty().addCallback(self._all_gone)
+        self._emptied.addCallback(self._all_gone)
+        self.connections.when_empty().chainDeferred(self._emptied)
 
     def _deadline_moved(self, deadline: float) -> None:
         if self._ends_with_drain:
@@ -249,21 +243,24 @@ class DrainingService(Service):
         self._last_call = self.clock.callLater(left, self._time_is_up)
 
     def _time_is_up(self) -> None:
+        self._last_call = self.clock.callLater(self._grace, self._end_connections)
         # Work taken after the drain had ended, by handlers that serve while draining, is cut here.
         self.drain.cut_in_flight()
-        self._last_call = self.clock.callLater(self._grace, self._end_connections)
 
     def _end_connections(self) -> None:
         self._last_call = None
+        # Also what a kept connection has asked for since: to close it without an answer would be to lose it.
+        self.drain.cut_in_flight()
+        # All may be gone before it is known what that cost.
+        self._emptied.pause()
         lost = self.connections.end()
         if lost:
             self.drain.counts.cut += lost
-            _log.warn("{count} connections closed with answers that their clients did not read", count=lost)
+            self._reports.lost(lost)
+        self._emptied.unpause()
 
     def _all_gone(self, _: None) -> None:
         self.connections.stop_waiting()
-        _cancel(self._last_call)
-        self._last_call = None
         self._listeners_closed.addCallback(self._stop_the_rest)
 
     def _stop_the_rest(self, _: object) -> Any:
@@ -275,36 +272,12 @@ class DrainingService(Service):
         return stopping.addCallback(self._stop_the_rest)
 
     def _end(self) -> None:
-        if self._reports.running:
-            self._reports.stop()
+        _cancel(self._last_call)
         statistics = self._ended = self.drain.statistics()
-        _log.info("{how}: {summary}", how="cut" if statistics.cut else "clean", summary=_summary(statistics))
+        self._reports.ended(statistics)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.callback(statistics)
-
-    def _report(self) -> None:
-        statistics = self.drain.statistics()
-        left = max(0.0, (self.ends_by or self.drain.deadline or 0.0) - self.drain.monotonic())
-        _log.info(
-            "{statistics.in_flight} in flight, {connections} connections, {left:.1f} s left{oldest}",
-            statistics=statistics,
-            connections=len(self.connections),
-            left=left,
-            oldest=_name(statistics),
-        )
-
-
-def _name(statistics: Statistics) -> str:
-    names = ", ".join(f"{name} ({age:.1f} s)" for name, age in statistics.oldest)
-    return f"; the oldest: {names}" if names else ""
-
-
-def _summary(statistics: Statistics) -> str:
-    return (
-        f"{statistics.finished} finished, {statistics.refused} refused, {statistics.cut} cut,"
-        f" {statistics.undelivered} undelivered, in {statistics.took:.3f} s"
-    )
 
 
 def _cancel(timer: IDelayedCall | None) -> None:

@@ -7,14 +7,14 @@ Keys may come in any order; unknown ones are ignored.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Union
 
 import msgspec
 
 from twisted_node.errors import ErrorCode, RequestError, UnreadableLine
 
-__all__ = ["MAX_SOURCE", "Body", "Message", "body_decoder", "decode", "encode"]
+__all__ = ["MAX_SOURCE", "Body", "Message", "body_decoder", "decode", "encode", "lines_decoder", "reply_template"]
 
 #: The longest ``src`` and ``dest`` taken, in characters: a request in flight keeps both.
 MAX_SOURCE = 1024
@@ -25,7 +25,7 @@ Body = dict[str, Any]
 _Name = Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)]
 
 
-class Message(msgspec.Struct):
+class Message(msgspec.Struct, gc=False):
     """One line, as far as every message is alike.
 
     ``body`` still is JSON. ``type`` is None if the message has a readable ``src`` and is malformed all the same;
@@ -41,13 +41,14 @@ class Message(msgspec.Struct):
     fault: str = ""
 
 
-class _Envelope(msgspec.Struct):
+# Without gc here and above, the collector does not count them: decoding takes half the time.
+class _Envelope(msgspec.Struct, gc=False):
     src: _Name
     body: msgspec.Raw
     dest: _Name = ""
 
 
-class _Head(msgspec.Struct):
+class _Head(msgspec.Struct, gc=False):
     type: str
     msg_id: Any = None
     in_reply_to: Any = None
@@ -136,6 +137,67 @@ def body_decoder(body_type: type[Any]) -> Callable[[msgspec.Raw], Any]:
     return decode_body
 
 
+def lines_decoder(body_types: Mapping[str, type[Any]]) -> Callable[[bytes], list[Any] | None]:
+    """Make the function that reads many lines at once, their bodies too: 0.2 instead of 0.7 microseconds a line.
+
+    Args:
+        body_types: what the bodies are, by the type of the message; those that are a ``msgspec.Struct`` are read.
+
+    Returns:
+        A function of whole lines, each with its newline. It returns an object for each, with ``src``, ``dest`` and
+        ``body``, whose ``type_`` is the type of the message. It returns None if any line is not a plain request of
+        these types, with an integer ``msg_id``, no fault, and not a byte around it.
+    """
+    bodies = tuple(
+        msgspec.defstruct(
+            f"{body_type.__name__}Body",
+            [("msg_id", int), ("in_reply_to", None, None)],
+            bases=(body_type,),
+            namespace={"type_": type_},
+            tag_field="type",
+            tag=type_,
+            kw_only=True,
+            gc=False,
+        )
+        for type_, body_type in body_types.items()
+        if _can_be_extended(body_type)
+    )
+    if not bodies:
+        return _decode_none
+    any_body: Any = Union[bodies]  # noqa: UP007 - there is no other way to write one of many
+    envelope = msgspec.defstruct("Envelope", [("src", _Name), ("body", any_body), ("dest", _Name, "")], gc=False)
+    decode_json = msgspec.json.Decoder(envelope).decode_lines
+
+    def decode_lines(lines: bytes) -> list[Any] | None:
+        # One value a line: a newline between } and { is never inside of one.
+        if lines[:1] != b"{" or not lines.endswith(b"}\n"):
+            return None
+        count = lines.count(b"}\n{") + 1
+        if count != lines.count(b"\n"):
+            return None
+        try:
+            decoded: list[Any] = decode_json(lines)
+        except _UNDECODABLE:
+            return None
+        return decoded if len(decoded) == count else None
+
+    return decode_lines
+
+
+def _decode_none(_: bytes) -> None:
+    """Read nothing at once."""
+
+
+def _can_be_extended(body_type: type[Any]) -> bool:
+    """Say whether a type of bodies leaves room for what every body has besides."""
+    if not (isinstance(body_type, type) and issubclass(body_type, msgspec.Struct)):
+        return False
+    config = body_type.__struct_config__
+    if config.forbid_unknown_fields or config.array_like or config.tag is not None:
+        return False
+    return not {"type", "msg_id", "in_reply_to"}.intersection(body_type.__struct_encode_fields__)
+
+
 def encode(src: str, dest: str, body: Body) -> bytes:
     """Write one message as a line, spaced as Python's ``json.dumps`` does; UTF-8 stays as it is.
 
@@ -143,6 +205,18 @@ def encode(src: str, dest: str, body: Body) -> bytes:
         TypeError, ValueError, OverflowError, RecursionError: the body holds something that JSON cannot say.
     """
     return msgspec.json.format(_encode_json({"src": src, "dest": dest, "body": body}), indent=0) + b"\n"
+
+
+def reply_template(src: str, dest: str, type_: str, fields: Mapping[str, Any]) -> bytes:
+    """Write a reply as a line that lacks two numbers: ``template % (in_reply_to, msg_id)``.
+
+    Raises:
+        TypeError, ValueError, OverflowError, RecursionError: as :func:`encode`.
+    """
+    line = encode(src, dest, {"type": type_, "in_reply_to": -1, **fields, "msg_id": -1})
+    head, _, rest = line.replace(b"%", b"%%").partition(b', "in_reply_to": -1')
+    middle, _, tail = rest.rpartition(b', "msg_id": -1')
+    return head + b', "in_reply_to": %d' + middle + b', "msg_id": %d' + tail
 
 
 def _explain(error: Exception) -> str:

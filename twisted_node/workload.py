@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred
 
 from twisted_node.drain import Phase
-from twisted_node.handlers import Answer, Request
+from twisted_node.handlers import Answer, Fixed, Request, printable
 from twisted_node.node import Node
 from twisted_node.wire import Body
 
@@ -37,12 +37,13 @@ class DrainStatus(msgspec.Struct):
 
 def answer_requests(node: Node) -> None:
     """Have a node answer ``tcp_request``, ``latency_ms`` after it came."""
+    at_once = Fixed(result="processed", duration_ms=0)
 
     def tcp_request(request: Request[TcpRequest]) -> Answer:
         latency_ms = request.body.latency_ms
-        answer = {"result": "processed", "duration_ms": latency_ms}
         if latency_ms == 0:
-            return answer
+            return at_once if type(latency_ms) is int else {"result": "processed", "duration_ms": latency_ms}
+        answer = {"result": "processed", "duration_ms": latency_ms}
         processed: Deferred[Body] = Deferred(lambda _: timer.cancel())
         timer = node.clock.callLater(latency_ms / 1000, processed.callback, answer)
         return processed
@@ -69,7 +70,9 @@ def answer_about_drain(node: Node, drain_timeout: float) -> None:
         status = drain.phase.value if drain.ended else "draining"
         in_flight = drain.in_flight
         request.asker.kept = True
-        drain.begin(drain_timeout if asked_ms is UNSET else asked_ms / 1000, f"tcp_shutdown from {request.src}")
+        drain.begin(
+            drain_timeout if asked_ms is UNSET else asked_ms / 1000, f"tcp_shutdown from {printable(request.src)}"
+        )
         return {"status": status, "in_flight": in_flight}
 
     @node.handle("tcp_drain_status", DrainStatus, while_draining=True)
