@@ -409,7 +409,7 @@ class ProcessTests(SynchronousTestCase):
         """An endpoint that lets other machines stop the node is warned of."""
         process = Process(*RUNNERS["python"], "--admin", "tcp:0", "--admin-drain")
         self.addCleanup(process.end)
-        process.wait_for_log("endpoints that can stop this node, for other machines to reach")
+        process.wait_for_log("control endpoints that other machines can reach")
         process.close_input()
         self.assertEqual(process.wait(), 0)
 

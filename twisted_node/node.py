@@ -54,7 +54,7 @@ class Node(Registry):
         self.node_ids: tuple[str, ...] = () if node_id is None else (node_id,)
         #: Lines that named nobody to answer.
         self.unreadable_lines = 0
-        #: Told of requests that ended, of types with a handler: type, ``ok``, ``error``, ``refused`` or ``cut``, seconds.
+        #: Told of each request that ended and has a handler: type, ``ok``, ``error``, ``refused`` or ``cut``, seconds.
         self.observer: Callable[[str, str, float], object] | None = None
         #: Its calls to other nodes, for whatever opens the way to them.
         self.calls = Calls()

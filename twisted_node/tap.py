@@ -252,7 +252,7 @@ class NodeService(DrainingService):
         exposed = [str(listener.host) for listener in self.trusting if not is_local(listener.host)]
         if exposed:
             _log.warn(
-                "endpoints that can stop this node, for other machines to reach without client certificates: {exposed}",
+                "control endpoints that other machines can reach, without client certificates: {exposed}",
                 exposed=", ".join(exposed),
             )
         if self.notifier is not None:
