@@ -54,7 +54,7 @@ class Node(Registry):
         self.node_ids: tuple[str, ...] = () if node_id is None else (node_id,)
         #: Lines that named nobody to answer.
         self.unreadable_lines = 0
-        #: Told of each request that ended: its type, ``ok``, ``error``, ``refused`` or ``cut``, and its seconds.
+        #: Told of each request that ended and has a handler: type, ``ok``, ``error``, ``refused`` or ``cut``, seconds.
         self.observer: Callable[[str, str, float], object] | None = None
         #: Its calls to other nodes, for whatever opens the way to them.
         self.calls = Calls()
@@ -131,14 +131,14 @@ class Node(Registry):
             lines: messages, each with its newline.
             asker: as in :meth:`receive`.
         """
-        self._outgoing.begin_batch(asker)
+        interrupted = self._outgoing.begin_batch(asker)
         try:
             done = self._receive_plain(lines, asker)
             if done is not None:
                 for line in lines.split(b"\n")[done:-1]:
                     self.receive(line, asker)
         finally:
-            self._outgoing.end_batch()
+            self._outgoing.end_batch(interrupted)
 
     def _receive_plain(self, lines: bytes, asker: Asker) -> int | None:
         """Serve lines that are all plain requests, and need no check but that of their fields.
@@ -197,6 +197,8 @@ class Node(Registry):
             body = self._check(message, handler)
         except RequestError as error:
             self._outgoing.error(message, asker, error)
+            if self.observer is not None and message.type in self._handlers:
+                self._observe(self.observer, message.type, "error", 0.0)
             return
         started = 0.0 if self.observer is None else self.drain.monotonic()
         request = Request(message.src, message.dest, message.type or "", message.msg_id, body, asker, started)
@@ -277,7 +279,7 @@ class Node(Registry):
             self._observe(self.observer, request.type, outcome, self.drain.monotonic() - request.started)
 
     def _reply_failure(self, failure: Failure, request: Request[Any], handler: Handler) -> str:
-        if failure.check(DrainTimeout):
+        if isinstance(failure.value, DrainTimeout):
             self._outgoing.reply(request, request.asker, "error", handler.cut)
             return "cut"
         error = failure.value
