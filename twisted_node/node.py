@@ -166,9 +166,11 @@ class Node(Registry):
                 answer = handler.function(request)
             except BaseException:
                 answer = Failure()
-            if type(answer) is Fixed and observer is None:
+            if type(answer) is Fixed:
                 drain.counts.finished += 1
                 outgoing.reply_from_template(message.src, body.msg_id, handler.reply_type, answer)
+                if observer is not None:
+                    self._observe(observer, body.type_, "ok", drain.monotonic() - started)
             else:
                 self._take(answer, request, handler)
         return None
