@@ -131,14 +131,14 @@ class Node(Registry):
             lines: messages, each with its newline.
             asker: as in :meth:`receive`.
         """
-        self._outgoing.begin_batch(asker)
+        interrupted = self._outgoing.begin_batch(asker)
         try:
             done = self._receive_plain(lines, asker)
             if done is not None:
                 for line in lines.split(b"\n")[done:-1]:
                     self.receive(line, asker)
         finally:
-            self._outgoing.end_batch()
+            self._outgoing.end_batch(interrupted)
 
     def _receive_plain(self, lines: bytes, asker: Asker) -> int | None:
         """Serve lines that are all plain requests, and need no check but that of their fields.
@@ -281,7 +281,7 @@ class Node(Registry):
             self._observe(self.observer, request.type, outcome, self.drain.monotonic() - request.started)
 
     def _reply_failure(self, failure: Failure, request: Request[Any], handler: Handler) -> str:
-        if failure.check(DrainTimeout):
+        if isinstance(failure.value, DrainTimeout):
             self._outgoing.reply(request, request.asker, "error", handler.cut)
             return "cut"
         error = failure.value

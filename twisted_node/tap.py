@@ -18,7 +18,7 @@ from twisted_node.errors import MisuseError
 from twisted_node.listening import Listener
 from twisted_node.loading import load_node
 from twisted_node.node import Node
-from twisted_node.process import own_process
+from twisted_node.process import own_process, settle_collector
 from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory
 from twisted_node.service import DrainingService
 from twisted_node.standard_io import (
@@ -136,6 +136,7 @@ def _make_service(options: Options, reactor: Any) -> IService:
     else:
         service.listen(streams, StandardStreamsFactory(node, service.end, max_line=options["max-line"]))
     own_process(service, reactor)
+    reactor.callWhenRunning(settle_collector)
     return service
 
 

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from twisted_node.drain import Phase
 from twisted_node.handlers import Answer, Fixed, Request, printable
 from twisted_node.node import Node
-from twisted_node.wire import Body
+from twisted_node.wire import Body, Plain
 
 __all__ = ["DrainStatus", "TcpRequest", "TcpShutdown", "answer_about_drain", "answer_requests"]
 
@@ -19,7 +20,7 @@ __all__ = ["DrainStatus", "TcpRequest", "TcpShutdown", "answer_about_drain", "an
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] | Annotated[float, msgspec.Meta(ge=0, le=3_600_000)]
 
 
-class TcpRequest(msgspec.Struct):
+class TcpRequest(Plain):
     """Work that takes ``latency_ms``; what it is about (``data``) matters to nobody."""
 
     latency_ms: _Milliseconds = 0
@@ -35,6 +36,29 @@ class DrainStatus(msgspec.Struct):
     """A question about the drain."""
 
 
+class _Processing(Deferred[Body]):
+    """A request being processed: fires with its answer when its time has come.
+
+    A class, for 100,000 of them in flight: closures would take 400 bytes more for each.
+    """
+
+    __slots__ = ("_latency_ms", "_timer")
+
+    def __init__(self, clock: IReactorTime, latency_ms: float) -> None:
+        super().__init__(_stop)
+        self._latency_ms = latency_ms
+        self._timer = clock.callLater(latency_ms / 1000, self._processed)
+
+    def _processed(self) -> None:
+        # The timer knows us: apart, neither needs the garbage collector.
+        del self._timer
+        self.callback({"result": "processed", "duration_ms": self._latency_ms})
+
+
+def _stop(processing: Any) -> None:
+    processing._timer.cancel()
+
+
 def answer_requests(node: Node) -> None:
     """Have a node answer ``tcp_request``, ``latency_ms`` after it came."""
     at_once = Fixed(result="processed", duration_ms=0)
@@ -43,10 +67,7 @@ def answer_requests(node: Node) -> None:
         latency_ms = request.body.latency_ms
         if latency_ms == 0:
             return at_once if type(latency_ms) is int else {"result": "processed", "duration_ms": latency_ms}
-        answer = {"result": "processed", "duration_ms": latency_ms}
-        processed: Deferred[Body] = Deferred(lambda _: timer.cancel())
-        timer = node.clock.callLater(latency_ms / 1000, processed.callback, answer)
-        return processed
+        return _Processing(node.clock, latency_ms)
 
     node.handle(
         "tcp_request",
