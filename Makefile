@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint types trial clean
+.PHONY: run test lint types trial bench-shutdown clean
 
 run: .venv/ready
 	@exec $(BIN)/twistd -n --pidfile= node
@@ -22,6 +22,11 @@ trial: .venv/ready
 	$(BIN)/coverage run -m twisted.trial $(TRIAL) tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=100
+
+# Several minutes; writes docs/shutdown.md and its picture. The machine should have nothing else to do.
+bench-shutdown: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' >&2
+	$(BIN)/python benchmarks/shutdown.py --stops 10 --write
 
 clean:
 	rm -rf .venv build dist .coverage .coverage.* _trial_temp*

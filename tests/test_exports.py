@@ -68,6 +68,7 @@ class DoorTests(SynchronousTestCase):
                 "MisuseError",
                 "Node",
                 "NodeError",
+                "NodeFactory",
                 "Phase",
                 "Request",
                 "RequestError",

@@ -5,8 +5,10 @@ from twisted_node.errors import Draining, DrainTimeout, ErrorCode, MisuseError, 
 from twisted_node.handlers import Answer, Request
 from twisted_node.node import Node
 from twisted_node.process import own_process
+from twisted_node.protocol import NodeFactory
 from twisted_node.running import run
 from twisted_node.service import DrainingService
+from twisted_node.tracking import IDrainable
 
 __all__ = [
     "Answer",
@@ -16,9 +18,11 @@ __all__ = [
     "Draining",
     "DrainingService",
     "ErrorCode",
+    "IDrainable",
     "MisuseError",
     "Node",
     "NodeError",
+    "NodeFactory",
     "Phase",
     "Request",
     "RequestError",

@@ -69,7 +69,7 @@ class Connections:
         self._finishing = False
         self._patient = True
         self._keeping = True
-        self._new_since = 0.0
+        self._new_since = self._drain_began = 0.0
         self._timers: list[IDelayedCall] = []
         self._empty_waiters: list[Deferred[None]] = []
 
@@ -104,10 +104,10 @@ class Connections:
     def begin_drain(self) -> None:
         """Tell each connection that the drain has begun."""
         self.draining = True
-        now = self.clock.seconds()
-        self._new_since = now - FIRST_WORDS
+        self._drain_began = self.clock.seconds()
+        self._new_since = self._drain_began - FIRST_WORDS
         self._timers = [
-            self.clock.callLater(FIRST_WORDS, self._had_their_turn, now),
+            self.clock.callLater(FIRST_WORDS, self._had_their_turn),
             self.clock.callLater(self.linger, self.stop_waiting),
         ]
         for connection in list(self._open):
@@ -119,6 +119,13 @@ class Connections:
         It is if it waited in the kernel's queue when the drain began, or was opened less than FIRST_WORDS before.
         """
         return self.draining and self._open.get(connection, 0.0) >= self._new_since
+
+    def is_lively(self, active_at: float) -> bool:
+        """Say whether the client of a connection that was active at a time is about to ask again.
+
+        For FIRST_WORDS from the beginning of the drain it is, if that time was less than FIRST_WORDS before.
+        """
+        return self.draining and self._new_since <= active_at < self._drain_began
 
     def finish(self) -> None:
         """Finish each connection as soon as it may be; those that are kept stay."""
@@ -163,8 +170,8 @@ class Connections:
         """
         return sum(connection.end() for connection in list(self._open))
 
-    def _had_their_turn(self, drain_began: float) -> None:
-        self._new_since = drain_began
+    def _had_their_turn(self) -> None:
+        self._new_since = self._drain_began
         self._look_at_all()
 
     def _must_wait(self, connection: Connection) -> bool:

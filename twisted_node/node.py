@@ -54,7 +54,7 @@ class Node(Registry):
         self.node_ids: tuple[str, ...] = () if node_id is None else (node_id,)
         #: Lines that named nobody to answer.
         self.unreadable_lines = 0
-        #: Told of each request that ended: its type, ``ok``, ``error``, ``refused`` or ``cut``, and its seconds.
+        #: Told of each request that ended and has a handler: type, ``ok``, ``error``, ``refused`` or ``cut``, seconds.
         self.observer: Callable[[str, str, float], object] | None = None
         #: Its calls to other nodes, for whatever opens the way to them.
         self.calls = Calls()
@@ -197,6 +197,8 @@ class Node(Registry):
             body = self._check(message, handler)
         except RequestError as error:
             self._outgoing.error(message, asker, error)
+            if self.observer is not None and message.type in self._handlers:
+                self._observe(self.observer, message.type, "error", 0.0)
             return
         started = 0.0 if self.observer is None else self.drain.monotonic()
         request = Request(message.src, message.dest, message.type or "", message.msg_id, body, asker, started)

@@ -56,9 +56,12 @@ class Outgoing:
         if asker.gone:
             self.counts.undelivered += 1
             return
-        number: Body = {"in_reply_to": to.msg_id} if type(to.msg_id) is int else {}
-        # Twice, for its place and its value: the fields of a reply that is passed on have one of their own.
-        body: Body = {"type": type_, **number, **fields, **number, "msg_id": self._next_msg_id}
+        # First for its place, then for its value: the fields of a reply that is passed on have one of their own.
+        body: Body = {"type": type_, "in_reply_to": to.msg_id, **fields, "msg_id": self._next_msg_id}
+        if type(to.msg_id) is int:
+            body["in_reply_to"] = to.msg_id
+        else:
+            del body["in_reply_to"]
         line = wire.encode(self.name or to.dest, to.src, body)
         self._next_msg_id += 1
         if asker is self._batch_asker:

@@ -16,10 +16,11 @@ from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IReactor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_node.connections import Connections, IDrainingFactory
+from twisted_node.connections import Connections
 from twisted_node.drain import Drain, Phase, Statistics
 from twisted_node.listening import Listener
 from twisted_node.reports import Reports
+from twisted_node.tracking import tracked
 
 __all__ = ["MAX_GRACE", "DrainingService"]
 
@@ -88,15 +89,12 @@ class DrainingService(Service):
 
         Args:
             endpoint: where; any Twisted server endpoint.
-            factory: makes the protocols.
+            factory: makes the protocols. Any will do; those that are ``IDrainable`` drain by request.
 
         Returns:
             The listener, which knows its address once the service has started.
         """
-        if IDrainingFactory.providedBy(factory):
-            draining_factory: Any = factory
-            draining_factory.connections = self.connections
-        listener = Listener(endpoint, factory)
+        listener = Listener(endpoint, tracked(factory, self.connections, self.drain))
         self._listeners.append(listener)
         return listener
 
