@@ -118,6 +118,9 @@ class GracefulClose:
         """Learn that the transport takes no more; its protocol hears of it too."""
 
     def _flushed(self) -> None:
+        if getattr(self._raw, "disconnecting", False):
+            # The client has closed meanwhile: the transport closes now, by itself.
+            return
         self._timer = self._clock.callLater(self._linger, self._linger_is_over)
         if not ISSLTransport.providedBy(self._transport):
             self._raw.loseWriteConnection()
