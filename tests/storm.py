@@ -34,7 +34,7 @@ class Client(threading.Thread):
     def __init__(self, connect: Connect, stop: threading.Event) -> None:
         super().__init__(daemon=True)
         self.connect = connect
-        #: Set when the server is told to stop.
+        #: Set when the server has begun to drain.
         self.stop = stop
         self.sent: dict[int, float] = {}
         self.answers: list[dict[str, Any]] = []

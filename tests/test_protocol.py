@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -12,7 +13,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.memory import Client, House
+from tests.memory import Client, House, Sink
 from tests.support import INIT, bodies, message
 
 STATUS = message("tcp_drain_status")
@@ -148,7 +149,7 @@ class LineTests(SynchronousTestCase):
 
 def held(protocol: Any) -> int:
     """How many bytes of input a connection holds, with what Python needs for them."""
-    return sys.getsizeof(protocol._half_line)
+    return sys.getsizeof(protocol._framing._half_line) + sys.getsizeof(protocol._framing._chunk)
 
 
 #: Lines of every sort; None stands for one that is too long.
@@ -177,6 +178,58 @@ LINES = st.lists(
 )
 
 
+#: Plain requests: names and numbers of every sort.
+PLAIN = st.builds(
+    lambda src, msg_id, latency_ms, data: message("tcp_request", msg_id, src, latency_ms=latency_ms, data=data),
+    st.sampled_from(["c1", "c2", "", "%d %s", "ü\n", '", "msg_id": -1', "x" * 1024]),
+    st.integers(-(2**65), 2**65),
+    st.sampled_from([0, 0.0, 5, 2.5, -0.0]),
+    st.text(max_size=5),
+)
+
+_REQUEST = b'{"src":"c1","dest":"n1","body":{"type":"tcp_request","msg_id":1}}'
+
+#: Lines that look like plain requests, and are something else; or look like something else, and are one.
+ODD_LINES = (
+    [_REQUEST + ending + b"\n" for ending in (b"", b"\r", b" ", b"}", b"{", b"{}", _REQUEST, b" " + _REQUEST, b"\r{")]
+    + [beginning + _REQUEST + b"\n" for beginning in (b" ", b"}", b"{", b"\r", b"\xef\xbb\xbf")]
+    + [
+        _REQUEST.replace(old, new) + b"\n"
+        for old, new in (
+            (b'"msg_id":1', b'"msg_id":1.0'),
+            (b'"msg_id":1', b'"msg_id":true'),
+            (b'"msg_id":1', b'"msg_id":null'),
+            (b'"msg_id":1', b'"msg_id":"1"'),
+            (b'"msg_id":1', b'"msg_id":1,"msg_id":2'),
+            (b'"msg_id":1', b'"msg_id":1,"in_reply_to":null'),
+            (b'"msg_id":1', b'"msg_id":1,"in_reply_to":1'),
+            (b'"msg_id":1', b'"msg_id":1,"latency_ms":-1'),
+            (b'"msg_id":1', b'"msg_id":1,"latency_ms":"5"'),
+            (b'"msg_id":1', b'"msg_id":1,"x":' + b"[" * 2000 + b"]" * 2000),
+            (b'"msg_id":1', b'"msg_id":' + b"9" * 400),
+            (b'"msg_id":1', b'"msg_id":' + b"9" * 5000),
+            (b',"msg_id":1', b""),
+            (b'"type":"tcp_request",', b""),
+            (b'"type":"tcp_request"', b'"type":5'),
+            (b'"tcp_request"', b'"tcp_drain_status"'),
+            (b'"tcp_request"', b'"tcp_shutdown"'),
+            (b'"tcp_request"', b'"init","node_id":"n1"'),
+            (b'"tcp_request"', b'"nothing"'),
+            (b'"dest":"n1",', b""),
+            (b'"n1"', b"null"),
+            (b'"n1"', b'"' + b"x" * 1025 + b'"'),
+            (b'"c1"', b'"' + b"x" * 1025 + b'"'),
+            (b'"c1"', b'"\xff"'),
+            (b'"src":"c1",', b""),
+            (b'"src":"c1",', b'"src":"c1","src":"c2",'),
+            (b'"body"', b'"body":{"type":"nothing"},"body"'),
+        )
+    ]
+    + [b"\n", b"{}\n", b"}\n", b"{\n", b'"\n', b"[]\n"]
+)
+ODD = st.sampled_from(ODD_LINES)
+
+
 class ChunkTests(SynchronousTestCase):
     """However the network cuts the input."""
 
@@ -193,6 +246,31 @@ class ChunkTests(SynchronousTestCase):
             rest = rest[size:]
         self.assertEqual(self.output([chunk for chunk in [*chunks, rest] if chunk]), whole)
         self.assertEqual(self.output([bytes([byte]) for byte in text]), whole)
+
+    @given(st.lists(st.one_of(PLAIN, ODD, PLAIN), max_size=12), st.sampled_from([1, 3, 100_000]))
+    @settings(deadline=None)
+    def test_at_once_or_one_by_one(self, lines: list[bytes], max_in_flight: int) -> None:
+        """Lines that are served at once get what they would have got one by one, to the byte."""
+        self.check_both_ways(lines, max_in_flight)
+
+    def test_odd_lines(self) -> None:
+        """So do those that only look like plain requests."""
+        for line in ODD_LINES:
+            self.check_both_ways([line], 100_000)
+
+    def check_both_ways(self, lines: list[bytes], max_in_flight: int) -> None:
+        outputs = []
+        for at_once in (True, False):
+            house, sink = House(max_in_flight=max_in_flight), Sink()
+            if at_once:
+                house.node.receive_lines(b"".join(lines), sink)
+            else:
+                for line in lines:
+                    house.node.receive(line[:-1], sink)
+            house.clock.advance(1)
+            counts = house.drain.counts
+            outputs.append((sink.output, sink.in_flight, house.drain.phase, counts))
+        self.assertEqual(*outputs)
 
     def output(self, chunks: list[bytes]) -> bytes:
         house = House(None)
@@ -225,6 +303,37 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(client.transport.producerState, "paused")
         producer.resumeProducing()
         self.assertEqual(client.transport.producerState, "producing")
+
+    def test_back_pressure_within_a_chunk(self) -> None:
+        """A client that does not read its answers has no more of its lines served, also of those that were read.
+
+        Of short lines, which are all errors, the answers are a hundred times the size.
+        """
+        client, taken = self.house.connect(), 0
+        producer: Any = client.transport.producer
+        write = client.transport.write
+
+        def fill(data: bytes) -> None:
+            write(data)
+            producer.pauseProducing()
+
+        client.transport.write = fill  # type: ignore[method-assign] # it is full at once
+        client.send(b"\n" * 65_000 + message("tcp_request", 1) + message("tcp_request", 2).rstrip())
+        for _ in range(65):
+            output = client.take()
+            self.assertLess(len(output), 200_000)
+            self.assertTrue(client.protocol.is_owed())
+            self.assertEqual(client.transport.producerState, "paused")
+            taken += output.count(b"\n")
+            producer.resumeProducing()
+        self.assertEqual(taken, 65_000)
+        self.assertEqual([body["in_reply_to"] for body in bodies(client.take())], [1])
+        self.assertFalse(client.protocol.is_owed())
+        client.close_half()
+        self.assertEqual(client.take(), b"")
+        producer.resumeProducing()
+        self.assertEqual([body["in_reply_to"] for body in bodies(client.take())], [2])
+        self.assertTrue(client.transport.closed)
 
     def test_no_reading_after_the_end(self) -> None:
         """Input that has ended is not read again, however much the client catches up."""
@@ -271,6 +380,21 @@ class ConnectionTests(SynchronousTestCase):
         client.send(message("tcp_request", 1) + message("bomb", 2) + message("tcp_request", 3))
         self.assertEqual(self.house.drain.counts.undelivered, 2)
         self.assertEqual((len(self.house.connections), self.house.drain.in_flight), (0, 0))
+
+    def test_chunk_within_a_chunk(self) -> None:
+        """A chunk that is read while another connection's is worked on takes none of its answers.
+
+        That happens when a drain ends in the middle of a chunk: what waits in the kernel is read at once.
+        """
+
+        class Nothing(msgspec.Struct):
+            """A body without fields."""
+
+        first, second = self.house.connect(), self.house.connect()
+        self.house.node.handle("poke", Nothing)(lambda _: second.send(message("tcp_request", 9) * 2))
+        first.send(message("tcp_request", 1) + message("poke", 2) + message("tcp_request", 3))
+        self.assertEqual([body["in_reply_to"] for body in bodies(first.take())], [1, 2, 3])
+        self.assertEqual([body["in_reply_to"] for body in bodies(second.take())], [9, 9])
 
     def test_control(self) -> None:
         """Only a control connection may shut down."""

@@ -30,6 +30,8 @@ class OptionsTests(SynchronousTestCase):
             {
                 "listen": [],
                 "control": [],
+                "admin": None,
+                "admin-drain": 0,
                 "drain-timeout": 25.0,
                 "lame-duck": 0.0,
                 "linger": 1.0,

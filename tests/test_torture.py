@@ -89,6 +89,7 @@ class TortureTests(SynchronousTestCase):
         threading.Event().wait(random.uniform(0, 0.15))
         assert callable(stop)
         stop()
+        process.wait_for_log("draining, at most")
         storm.stop.set()
         storm.finish()
         watcher.join(PATIENCE)

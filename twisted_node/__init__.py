@@ -5,6 +5,7 @@ from twisted_node.errors import Draining, DrainTimeout, ErrorCode, MisuseError, 
 from twisted_node.handlers import Answer, Request
 from twisted_node.node import Node
 from twisted_node.process import own_process
+from twisted_node.protocol import NodeFactory
 from twisted_node.running import run
 from twisted_node.service import DrainingService
 from twisted_node.tracking import IDrainable
@@ -21,6 +22,7 @@ __all__ = [
     "MisuseError",
     "Node",
     "NodeError",
+    "NodeFactory",
     "Phase",
     "Request",
     "RequestError",

@@ -17,6 +17,9 @@ __all__ = ["Calls"]
 _log = Logger()
 _decode_body = body_decoder(dict)
 
+#: Seconds until a call fails that no reply can come to: whoever tries for ever must not keep the process busy with it.
+_MOMENT = 0.01
+
 
 @dataclass
 class _Call:
@@ -88,9 +91,9 @@ class Calls:
         return reply
 
     def refuse(self, clock: IReactorTime) -> Deferred[Body]:
-        """Fail a call that no reply can come to; a turn later, so that to try again for ever does not block all."""
+        """Fail a call that no reply can come to, in a moment."""
         reply: Deferred[Body] = Deferred(lambda _: timer.cancel())
-        timer = clock.callLater(0, reply.errback, self._no_reply())
+        timer = clock.callLater(_MOMENT, reply.errback, self._no_reply())
         return reply
 
     def deliver(self, message: Message, asker: Asker) -> None:

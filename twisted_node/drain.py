@@ -240,7 +240,6 @@ class Drain:
             _log.failure("while cancelling {name}", name=name)
 
     def _race(self) -> None:
-        """Race what is in flight against the deadline."""
         # Building the list over 100,000 Deferreds takes ten times as long with the collector on.
         collecting = gc.isenabled()
         gc.disable()

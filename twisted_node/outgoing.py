@@ -32,14 +32,20 @@ class Outgoing:
         # By answer and client.
         self._templates: dict[tuple[Fixed, str], bytes] = {}
 
-    def begin_batch(self, asker: Asker) -> None:
-        """Hold back what is said to one client, until :meth:`end_batch`."""
-        self._batch, self._batch_asker = [], asker
+    def begin_batch(self, asker: Asker) -> Asker | None:
+        """Hold back what is said to one client, until :meth:`end_batch`.
 
-    def end_batch(self) -> None:
-        """Say what was held back, in one piece."""
+        Returns:
+            Whose batch is interrupted by that: a drain that ends in the middle of a chunk has others read.
+        """
         self._flush()
-        self._batch_asker = None
+        interrupted, self._batch_asker = self._batch_asker, asker
+        return interrupted
+
+    def end_batch(self, interrupted: Asker | None) -> None:
+        """Say what was held back, in one piece; go on with the batch that was interrupted."""
+        self._flush()
+        self._batch_asker = interrupted
 
     def reply(self, to: Message | Request[Any], asker: Asker, type_: str, fields: Mapping[str, Any]) -> None:
         """Write one reply; a ``type`` among the fields goes before ``type_``.
@@ -50,9 +56,12 @@ class Outgoing:
         if asker.gone:
             self.counts.undelivered += 1
             return
-        number: Body = {"in_reply_to": to.msg_id} if type(to.msg_id) is int else {}
-        # Twice, for its place and its value: the fields of a reply that is passed on have one of their own.
-        body: Body = {"type": type_, **number, **fields, **number, "msg_id": self._next_msg_id}
+        # First for its place, then for its value: the fields of a reply that is passed on have one of their own.
+        body: Body = {"type": type_, "in_reply_to": to.msg_id, **fields, "msg_id": self._next_msg_id}
+        if type(to.msg_id) is int:
+            body["in_reply_to"] = to.msg_id
+        else:
+            del body["in_reply_to"]
         line = wire.encode(self.name or to.dest, to.src, body)
         self._next_msg_id += 1
         if asker is self._batch_asker:

@@ -20,6 +20,7 @@ from zope.interface import implementer
 from twisted_node.closing import Close, GracefulClose, read_waiting, restore_half_close, unsent_bytes
 from twisted_node.connections import Connections, IDrainingFactory
 from twisted_node.errors import ErrorCode, RequestError, UnreadableLine
+from twisted_node.framing import Framing
 from twisted_node.node import Node
 
 __all__ = ["DEFAULT_MAX_LINE", "NodeFactory", "NodeProtocol"]
@@ -67,11 +68,10 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         self.in_flight = 0
         self.gone = False
         self.kept = False
-        # While a chunk is worked on, its answers collect here; they leave in one write.
+        # While lines are worked on, their answers collect here; they leave in one write.
         self._answers: list[bytes] | None = None
-        # In one piece: a line that trickles in byte by byte takes no more than its bytes.
-        self._half_line = bytearray()
-        self._skipping = False
+        self._framing = Framing(max_line)
+        self._paused = False
         self._silent = True
         self._input_ended = False
         self._finishing = False
@@ -99,18 +99,23 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         if self._finishing:
             return
         self._silent = False
-        end = data.rfind(b"\n") + 1
-        self._answers = []
-        try:
-            if end:
-                self.resetTimeout()
-                self._receive_lines(data[:end])
-            if end < len(data):
-                self._keep(data[end:])
-        finally:
-            answers, self._answers = self._answers, None
-            if answers:
-                self._write(b"".join(answers))
+        self._framing.add(data)
+        self._serve()
+
+    def _serve(self) -> None:
+        """Hand over whole lines, as long as the client reads the answers."""
+        while not self._paused and (lines := self._framing.next_lines()) is not None:
+            self.resetTimeout()
+            self._answers = []
+            try:
+                if lines:
+                    self.node.receive_lines(lines, self)
+                else:
+                    self.lineLengthExceeded(lines)
+            finally:
+                answers, self._answers = self._answers, None
+                if answers:
+                    self._write(b"".join(answers))
         self._look_again()
 
     def _write(self, data: bytes) -> None:
@@ -123,47 +128,20 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         if data:
             transport.write(data)
 
-    def _receive_lines(self, lines: bytes) -> None:
-        if self._skipping:
-            self._skipping = False
-            lines = lines[lines.index(b"\n") + 1 :]
-        elif self._half_line:
-            lines = bytes(self._half_line) + lines
-            self._half_line.clear()
-        if len(lines) <= self.MAX_LENGTH:
-            self.node.receive_lines(lines, self)
-            return
-        for line in lines.split(b"\n")[:-1]:
-            if len(line) > self.MAX_LENGTH:
-                self.lineLengthExceeded(line)
-            else:
-                self.lineReceived(line)
-
-    def _keep(self, rest: bytes) -> None:
-        """Keep half a line, or give it up once it is too long."""
-        if self._skipping:
-            return
-        self._half_line += rest
-        if len(self._half_line) > self.MAX_LENGTH:
-            self._half_line.clear()
-            self._skipping = True
-            self.lineLengthExceeded(rest)
-
-    def lineReceived(self, line: bytes) -> None:
-        """Hand one line to the node."""
-        self.node.receive(line, self)
-
     def lineLengthExceeded(self, line: bytes) -> None:
         """Say once that a line is too long."""
         self.node.unreadable(UnreadableLine(f"line longer than {self.MAX_LENGTH} bytes"), self)
 
     def pauseProducing(self) -> None:
-        """Stop reading: the client does not read its answers."""
+        """Stop reading, and serving what was read: the client does not read its answers."""
+        self._paused = True
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Read on."""
-        if not self._input_ended:
+        """Go on."""
+        self._paused = False
+        self._serve()
+        if not self._paused and not self._input_ended:
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -171,7 +149,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
 
     def timeoutConnection(self) -> None:
         """Close an idle connection gracefully; one that waits for an answer is not idle."""
-        if self.in_flight:
+        if self.is_owed():
             self.setTimeout(self.idle_timeout)
         else:
             self.connections.finish_one(self)
@@ -179,7 +157,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     def readConnectionLost(self) -> None:
         """Learn that the client has sent everything; it still gets its answers."""
         self._input_ended = True
-        if self._half_line:
+        if self._framing.has_half_line:
             self.dataReceived(b"\n")
         if self._finishing:
             self._close.client_closed()
@@ -215,12 +193,12 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         """Do nothing: the node refuses by itself."""
 
     def is_owed(self) -> bool:
-        """Say whether the client waits for an answer, or for the rest of a chunk to be looked at."""
-        return self.in_flight > 0 or self._answers is not None
+        """Say whether the client waits for an answer, or for lines to be looked at."""
+        return self.in_flight > 0 or self._answers is not None or self._framing.has_lines
 
     def is_asking(self) -> bool:
         """Say whether the client is in the middle of a line, or about to begin its first."""
-        return bool(self._half_line) or (self._silent and self.connections.is_new(self))
+        return self._framing.has_half_line or (self._silent and self.connections.is_new(self))
 
     def read_waiting(self) -> None:
         """Read what the client has sent already, unless it does not read its answers."""

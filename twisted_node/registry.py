@@ -99,9 +99,7 @@ class Registry:
         try:
             decode = body_decoder(body_type)
         except TypeError as error:
-            raise MisuseError(
-                f"expected the type of the bodies, such as a msgspec.Struct, got {body_type!r}"
-            ) from error
+            raise MisuseError(f"expected a type for the bodies, such as a Struct, got {body_type!r}") from error
 
         def register(function: Callable[[Request[Any]], Answer]) -> Callable[[Request[Any]], Answer]:
             self._decode_lines = None

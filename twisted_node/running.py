@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.logger import FilteringLogObserver, LogLevelFilterPredicate, globalLogBeginner, textFileLogObserver
 
 from twisted_node.node import Node
 
@@ -35,6 +35,8 @@ def run(node: Node | None = None, arguments: Sequence[str] | None = None) -> Non
             raise SystemExit("node: --app: this program has a node of its own")
         options["app"] = node
     service = makeService(options)
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)])
+    # From info upwards.
+    observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [LogLevelFilterPredicate()])
+    globalLogBeginner.beginLoggingTo([observer])
     service.startService()
     reactor.run()

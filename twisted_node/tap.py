@@ -7,7 +7,8 @@ import resource
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, Service
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -26,6 +27,8 @@ from twisted_node.standard_io import (
     free_standard_output,
     take_standard_streams,
 )
+from twisted_node.status import answer_statistics
+from twisted_node.systemd import Notifier
 from twisted_node.workload import answer_about_drain, answer_requests
 
 __all__ = ["Options", "makeService"]
@@ -46,6 +49,7 @@ class Options(usage.Options):
     longdesc = "A node that speaks one JSON message a line, on standard input or on sockets, and drains when stopped."
 
     optParameters = [  # noqa: RUF012 - twisted.python.usage reads the list
+        ["admin", None, None, "Answer HTTP on this ENDPOINT: health, metrics, status, a page. Needs the admin extra."],
         ["drain-timeout", None, "25", "Seconds from the beginning of a drain until what is left is cut."],
         ["lame-duck", None, "0", "Seconds that readiness fails before a signal's drain begins."],
         ["linger", None, "1", "Seconds that a closing connection waits for its client."],
@@ -55,6 +59,10 @@ class Options(usage.Options):
         ["max-in-flight", None, "100000", "How many requests may be in flight."],
         ["idle-timeout", None, "0", "Seconds until an idle connection is closed; 0 for never."],
         ["app", None, None, "Your own node instead of the one that answers tcp_request: MODULE:NODE."],
+    ]
+
+    optFlags = [  # noqa: RUF012 - the same
+        ["admin-drain", None, "Let POST /drain on --admin begin a drain."],
     ]
 
     def __init__(self) -> None:
@@ -83,6 +91,8 @@ class Options(usage.Options):
             self[name] = _number(name, self[name], float, least=0, unit="seconds")
         for name in _COUNTS:
             self[name] = _number(name, self[name], int, least=1, unit="a number")
+        if self["admin-drain"] and not self["admin"]:
+            raise usage.UsageError("--admin-drain: needs --admin")
 
 
 def makeService(options: Options) -> IService:
@@ -110,14 +120,17 @@ def _make_service(options: Options, reactor: Any) -> IService:
         linger=options["linger"],
         ends_with_drain=on_sockets,
     )
+    service.notifier = Notifier.from_environment(service)
     # Before anybody's module can print something while it is imported.
     if on_sockets:
         free_standard_output()
         streams = None
     else:
         streams = _take_streams(options, reactor)
-    node = _make_node(options, on_sockets)
+    node = _make_node(service, options, on_sockets)
     node.bind(drain, reactor, max_in_flight=options["max-in-flight"])
+    if options["admin"]:
+        _administer(service, node, options, reactor)
     if streams is None:
         _listen(service, node, options, reactor)
     else:
@@ -127,7 +140,7 @@ def _make_service(options: Options, reactor: Any) -> IService:
     return service
 
 
-def _make_node(options: Options, on_sockets: bool) -> Node:
+def _make_node(service: NodeService, options: Options, on_sockets: bool) -> Node:
     app = options["app"]
     if app is None:
         node = Node()
@@ -136,6 +149,7 @@ def _make_node(options: Options, on_sockets: bool) -> Node:
         node = app if isinstance(app, Node) else load_node(app)
     try:
         answer_about_drain(node, options["drain-timeout"])
+        answer_statistics(node, service)
     except MisuseError as error:
         raise MisuseError(f"{error}; every node answers about its drain by itself") from None
     node_id = options["node-id"] or node.node_id or ("n1" if on_sockets else None)
@@ -144,20 +158,37 @@ def _make_node(options: Options, on_sockets: bool) -> Node:
     return node
 
 
+def _administer(service: NodeService, node: Node, options: Options, reactor: Any) -> None:
+    try:
+        from twisted_node.admin import Admin
+        from twisted_node.metrics import Metrics
+    except ImportError:
+        raise MisuseError("--admin: needs the admin extra: pip install 'twisted-node[admin]'") from None
+    endpoint = _endpoint("admin", options["admin"], reactor)
+    metrics = Metrics(service)
+    metrics.watch(node)
+    service.admin = Admin(service, endpoint, metrics, may_drain=bool(options["admin-drain"]))
+    if options["admin-drain"] and not wants_client_certificates(options["admin"]):
+        service.trusting.append(service.admin.listener)
+
+
 def _listen(service: NodeService, node: Node, options: Options, reactor: Any) -> None:
     limits = {"max_line": options["max-line"], "idle_timeout": options["idle-timeout"]}
     clients = NodeFactory(node, max_connections=options["max-connections"], **limits)
     control = NodeFactory(node, control=True, **limits)
     for option, factory in (("listen", clients), ("control", control)):
         for description in options[option]:
-            try:
-                endpoint = server_endpoint(reactor, description)
-            except MisuseError as error:
-                raise MisuseError(f"--{option} {description}: {error}") from None
-            listener = service.listen(endpoint, factory)
+            listener = service.listen(_endpoint(option, description, reactor), factory)
             if factory is control and not wants_client_certificates(description):
                 service.trusting.append(listener)
     _raise_file_limit(options["max-connections"] + _OTHER_FILES)
+
+
+def _endpoint(option: str, description: str, reactor: Any) -> IStreamServerEndpoint:
+    try:
+        return server_endpoint(reactor, description)
+    except MisuseError as error:
+        raise MisuseError(f"--{option} {description}: {error}") from None
 
 
 def _take_streams(options: Options, reactor: Any) -> StandardStreams:
@@ -201,8 +232,11 @@ class NodeService(DrainingService):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        #: Control endpoints without client certificates.
+        #: Endpoints without client certificates whose clients may begin a drain.
         self.trusting: list[Listener] = []
+        #: What opens before it, and what is told after it has opened.
+        self.admin: Service | None = None
+        self.notifier: Service | None = None
 
     def startService(self) -> None:
         """Listen.
@@ -211,6 +245,8 @@ class NodeService(DrainingService):
             SystemExit: a port cannot be bound.
         """
         try:
+            if self.admin is not None:
+                self.admin.startService()
             super().startService()
         except Exception as error:
             raise _CannotStart(f"node: {error}") from None
@@ -220,3 +256,5 @@ class NodeService(DrainingService):
                 "control endpoints that other machines can reach, without client certificates: {exposed}",
                 exposed=", ".join(exposed),
             )
+        if self.notifier is not None:
+            self.notifier.startService()

@@ -14,13 +14,32 @@ import msgspec
 
 from twisted_node.errors import ErrorCode, RequestError, UnreadableLine
 
-__all__ = ["MAX_SOURCE", "Body", "Message", "body_decoder", "decode", "encode", "lines_decoder", "reply_template"]
+__all__ = [
+    "MAX_SOURCE",
+    "Body",
+    "Message",
+    "Plain",
+    "body_decoder",
+    "decode",
+    "encode",
+    "lines_decoder",
+    "reply_template",
+]
 
 #: The longest ``src`` and ``dest`` taken, in characters: a request in flight keeps both.
 MAX_SOURCE = 1024
 
 #: A body as plain data.
 Body = dict[str, Any]
+
+
+class Plain(msgspec.Struct):
+    """The base of bodies that may be read many at once, which is faster: 0.2 instead of 0.7 microseconds each.
+
+    A handler then gets an object of a subclass, with fields of its own: it equals none of the class itself, and
+    ``msgspec.to_builtins`` shows more. Any other body is exactly what its handler was registered with.
+    """
+
 
 _Name = Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)]
 
@@ -141,7 +160,7 @@ def lines_decoder(body_types: Mapping[str, type[Any]]) -> Callable[[bytes], list
     """Make the function that reads many lines at once, their bodies too: 0.2 instead of 0.7 microseconds a line.
 
     Args:
-        body_types: what the bodies are, by the type of the message; those that are a ``msgspec.Struct`` are read.
+        body_types: what the bodies are, by the type of the message; those that are ``Plain`` are read.
 
     Returns:
         A function of whole lines, each with its newline. It returns an object for each, with ``src``, ``dest`` and
@@ -164,7 +183,7 @@ def lines_decoder(body_types: Mapping[str, type[Any]]) -> Callable[[bytes], list
     )
     if not bodies:
         return _decode_none
-    any_body: Any = Union[bodies]  # noqa: UP007 - there is no other way to write one of many
+    any_body: Any = Union[(*bodies, _NeverABody)]
     envelope = msgspec.defstruct("Envelope", [("src", _Name), ("body", any_body), ("dest", _Name, "")], gc=False)
     decode_json = msgspec.json.Decoder(envelope).decode_lines
 
@@ -184,13 +203,19 @@ def lines_decoder(body_types: Mapping[str, type[Any]]) -> Callable[[bytes], list
     return decode_lines
 
 
+class _NeverABody(msgspec.Struct, tag_field="type", tag=""):
+    """Of one type alone, msgspec would not ask for the tag; this is the second, which nothing can be."""
+
+    nothing: Annotated[int, msgspec.Meta(ge=1, le=0)]
+
+
 def _decode_none(_: bytes) -> None:
     """Read nothing at once."""
 
 
 def _can_be_extended(body_type: type[Any]) -> bool:
     """Say whether a type of bodies leaves room for what every body has besides."""
-    if not (isinstance(body_type, type) and issubclass(body_type, msgspec.Struct)):
+    if not (isinstance(body_type, type) and issubclass(body_type, Plain)):
         return False
     config = body_type.__struct_config__
     if config.forbid_unknown_fields or config.array_like or config.tag is not None:

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted_node.drain import Phase
 from twisted_node.handlers import Answer, Fixed, Request, printable
 from twisted_node.node import Node
-from twisted_node.wire import Body
+from twisted_node.wire import Body, Plain
 
 __all__ = ["DrainStatus", "TcpRequest", "TcpShutdown", "answer_about_drain", "answer_requests"]
 
@@ -20,7 +20,7 @@ __all__ = ["DrainStatus", "TcpRequest", "TcpShutdown", "answer_about_drain", "an
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] | Annotated[float, msgspec.Meta(ge=0, le=3_600_000)]
 
 
-class TcpRequest(msgspec.Struct):
+class TcpRequest(Plain):
     """Work that takes ``latency_ms``; what it is about (``data``) matters to nobody."""
 
     latency_ms: _Milliseconds = 0

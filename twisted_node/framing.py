@@ -1,0 +1,87 @@
+"""Bytes that come in chunks of any size, cut into whole lines."""
+
+from __future__ import annotations
+
+__all__ = ["Framing"]
+
+#: So many lines are handed over at once: the answers to as many short ones are many times their size, and whether the
+#: client reads them should be looked at in between.
+_LINES_AT_ONCE = 1000
+
+
+class Framing:
+    """The input of one connection, as far as it has not been handed over.
+
+    It never holds more than ``max_line`` bytes and what was added last.
+
+    Args:
+        max_line: bytes, without the newline; a longer line is skipped to its end.
+    """
+
+    def __init__(self, max_line: int) -> None:
+        self._max_line = max_line
+        self._chunk = b""
+        # In one piece: a line that trickles in byte by byte takes no more than its bytes.
+        self._half_line = bytearray()
+        self._skipping = False
+
+    def add(self, chunk: bytes) -> None:
+        """Take what has come."""
+        self._chunk += chunk
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether the end of a line waits to be handed over."""
+        return b"\n" in self._chunk
+
+    @property
+    def has_half_line(self) -> bool:
+        """Whether a line has begun that has not ended."""
+        return not self._chunk.endswith(b"\n") if self._chunk else bool(self._half_line)
+
+    def next_lines(self) -> bytes | None:
+        """Hand over some lines.
+
+        Returns:
+            Whole lines, each with its newline; empty if a line is too long, which is said once; None if there is no
+            whole line.
+        """
+        chunk, self._chunk = self._chunk, b""
+        end = chunk.rfind(b"\n") + 1
+        if self._skipping:
+            if end:
+                self._skipping = False
+                self._chunk = chunk[chunk.index(b"\n") + 1 :]
+                return self.next_lines()
+            return None
+        if not end:
+            return self._keep(chunk)
+        if self._half_line:
+            end += len(self._half_line)
+            chunk = bytes(self._half_line) + chunk
+            self._half_line.clear()
+        if end > self._max_line or chunk.count(b"\n") > _LINES_AT_ONCE:
+            end = self._end_of_some(chunk)
+        if end - 1 > self._max_line and chunk.index(b"\n") == end - 1:
+            self._chunk = chunk[end:]
+            return b""
+        self._chunk = chunk[end:]
+        return chunk[:end]
+
+    def _keep(self, rest: bytes) -> bytes | None:
+        """Keep half a line, or give it up once it is too long."""
+        self._half_line += rest
+        if len(self._half_line) <= self._max_line:
+            return None
+        self._half_line.clear()
+        self._skipping = True
+        return b""
+
+    def _end_of_some(self, chunk: bytes) -> int:
+        """Find the end of the lines that come before one that is too long, or of that one if it comes first."""
+        end = 0
+        for line in chunk.split(b"\n", _LINES_AT_ONCE)[:-1]:
+            if len(line) > self._max_line:
+                return end or len(line) + 1
+            end += len(line) + 1
+        return end

@@ -1,0 +1,110 @@
+"""What a server tells of its drain: one picture, whoever asks for it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from twisted_node.drain import Phase, Statistics
+from twisted_node.handlers import Request
+from twisted_node.node import Node
+from twisted_node.service import MAX_GRACE, DrainingService
+from twisted_node.wire import Body
+
+__all__ = ["Named", "Picture", "answer_statistics", "describe", "printable"]
+
+
+class Named(msgspec.Struct):
+    """One request, and its age in milliseconds."""
+
+    name: str
+    age_ms: int
+
+
+class Picture(msgspec.Struct):
+    """A server at one moment: :class:`~twisted_node.drain.Statistics` as plain data, with the open connections.
+
+    Times are in whole milliseconds.
+    """
+
+    phase: str
+    #: Why the drain or the lame duck began; empty while serving.
+    reason: str
+    in_flight: int
+    #: In flight, or once the drain has ended, the number that its deadline cut.
+    remaining: int
+    #: Open connections; control endpoints included, admin not.
+    connections: int
+    finished: int
+    refused: int
+    cut: int
+    undelivered: int
+    #: From the drain's beginning to its end, or so far.
+    took_ms: int
+    #: Until the deadline; None if none is set (serving, or ended).
+    left_ms: int | None
+    #: What happens then, in words.
+    at_deadline: str
+    #: The oldest requests in flight, or once the drain has ended the oldest that were cut.
+    oldest: list[Named]
+
+
+class _StatisticsRequest(msgspec.Struct):
+    """A question about all that is known of the drain."""
+
+
+def describe(service: DrainingService, *, oldest: int = 10) -> Picture:
+    """Take a picture of a server.
+
+    Args:
+        service: the server.
+        oldest: how many of the oldest requests to name.
+
+    Returns:
+        The picture; ``msgspec.json.encode`` makes JSON of it.
+    """
+    statistics = service.drain.statistics(oldest)
+    return Picture(
+        phase=statistics.phase.value,
+        reason=statistics.reason,
+        in_flight=statistics.in_flight,
+        remaining=statistics.remaining,
+        connections=len(service.connections),
+        finished=statistics.finished,
+        refused=statistics.refused,
+        cut=statistics.cut,
+        undelivered=statistics.undelivered,
+        took_ms=round(statistics.took * 1000),
+        left_ms=None if statistics.left is None else round(statistics.left * 1000),
+        at_deadline=_at_deadline(service, statistics),
+        oldest=[Named(str(name), round(age * 1000)) for name, age in statistics.oldest],
+    )
+
+
+def answer_statistics(node: Node, service: DrainingService) -> None:
+    """Have a node answer ``statistics``, on standard input and control endpoints, in every phase.
+
+    Args:
+        node: any node.
+        service: what it tells about.
+    """
+
+    @node.handle("statistics", _StatisticsRequest, while_draining=True, control=True)
+    def statistics(request: Request[_StatisticsRequest]) -> Body:
+        picture: Body = msgspec.to_builtins(describe(service))
+        return picture
+
+
+def printable(text: str) -> str:
+    """Make a text harmless: names come from clients, and terminals and supervisors act on what is not printable."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def _at_deadline(service: DrainingService, statistics: Statistics) -> str:
+    if statistics.phase is Phase.DRAINING:
+        return (
+            f"what is still in flight ({statistics.in_flight} now) is cut and answered so;"
+            f" connections close within {min(service.connections.linger, MAX_GRACE):g} s"
+        )
+    if service.drain.ended:
+        return "the drain has ended"
+    return f"none is set; a drain cuts what is left after {service.drain_timeout:g} s"
