@@ -65,6 +65,7 @@ class DoorTests(SynchronousTestCase):
                 "Draining",
                 "DrainingService",
                 "ErrorCode",
+                "IDrainable",
                 "MisuseError",
                 "Node",
                 "NodeError",
