@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 .PHONY: run test lint types trial bench-shutdown clean
 
-run: .venv/ready
+run: .venv/bin/twistd
 	@exec $(BIN)/twistd -n --pidfile= node
 
 test: lint types trial
@@ -25,15 +25,19 @@ trial: .venv/ready
 
 # Several minutes; writes docs/shutdown.md and its picture. The machine should have nothing else to do.
 bench-shutdown: .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' >&2
+	@$(PIP_INSTALL) '.[bench]' >&2
 	$(BIN)/python benchmarks/shutdown.py --stops 10 --write
 
 clean:
 	rm -rf .venv build dist .coverage .coverage.* _trial_temp*
 
-# Debian ships venv as a package of its own.
-.venv/ready: pyproject.toml
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+
+# All that the node needs. Debian ships venv as a package of its own.
+.venv/bin/twistd:
 	@{ $(PYTHON) -c 'import ensurepip' || { apt-get update && apt-get install -y python3-venv; } \
-	&& $(PYTHON) -m venv .venv \
-	&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' \
-	&& touch $@; } >&2
+	&& $(PYTHON) -m venv .venv && $(PIP_INSTALL) .; } >&2
+
+# All that the tests need.
+.venv/ready: pyproject.toml | .venv/bin/twistd
+	@$(PIP_INSTALL) '.[dev]' >&2 && touch $@

@@ -83,6 +83,7 @@ class ReadmeTests(SynchronousTestCase):
         rows = re.findall(r"^\| `--([a-z-]+) .*?` \| (.*?) ?\|", (ROOT / "README.md").read_text(), re.MULTILINE)
         told = {name: default or None for name, default in rows}
         defaults = {name: default for name, _, default, _ in Options.optParameters}
+        defaults |= {name: default for name, default, _ in Options.optFlags}
         self.assertEqual(told, {**defaults, "listen": None, "control": None})
 
     def test_links(self) -> None:

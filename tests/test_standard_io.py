@@ -11,10 +11,13 @@ import socket
 import subprocess
 import termios
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.process import ProcessReader
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import (
@@ -31,6 +34,8 @@ from tests.support import (
     run,
     wait_until,
 )
+from twisted_node import Drain, DrainingService, Node
+from twisted_node.standard_io import StandardStreams, StandardStreamsFactory
 
 NODE = RUNNERS["python"]
 
@@ -377,6 +382,37 @@ class StreamsTests(StandardIOTestCase):
         self.assertEqual(bodies(ours.makefile("rb").read())[0]["type"], "tcp_request_ok")
         self.assertEqual(process.wait(), 0)
 
+    def test_reset(self) -> None:
+        """A socket whose other side is closed with an answer unread, which resets it, ends the node too."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        with theirs:
+            process = self.start(stdin=theirs, stdout=theirs)
+        ours.sendall(INIT)
+        wait_until(lambda: bytes_waiting(ours) == len(INIT_OK))
+        ours.close()
+        self.assertEqual(process.wait(), 0, process.log)
+        self.assertIn("standard input ended", process.log)
+        self.assertNotIn("Traceback", process.log)
+
+    def test_shared(self) -> None:
+        """Another process that reads the same stream may have been faster; then there is nothing to read."""
+        ends = [*os.pipe(), *os.pipe()]
+        for end in ends:
+            self.addCleanup(os.close, end)
+        reading, writing, _, output = ends
+        reactor = MemoryReactorClock()
+        service = DrainingService(Drain(reactor, reactor.seconds), reactor)
+        node = Node()
+        node.bind(service.drain, reactor)
+        service.listen(StandardStreams(reactor, os.dup(reading), os.dup(output)), StandardStreamsFactory(node, list))
+        service.startService()
+        (reader,) = (reader for reader in reactor.getReaders() if isinstance(reader, ProcessReader))
+        self.assertIsNone(reader.doRead())
+        os.write(writing, INIT)
+        self.assertIsNone(reader.doRead())
+        self.assertEqual(node.node_id, "n1")
+
     def environment(self) -> dict[str, str]:
         """The environment of a node that starts in another folder."""
         return {**os.environ, "PYTHONPATH": ""}
@@ -388,7 +424,7 @@ class TerminalTests(StandardIOTestCase):
     def setUp(self) -> None:
         """Start a node at a terminal of its own."""
         self.screen, terminal = os.openpty()
-        self.addCleanup(os.close, self.screen)
+        self.addCleanup(self.hang_up)
         self.addCleanup(os.close, terminal)
         attributes = termios.tcgetattr(terminal)
         attributes[1] &= ~termios.OPOST
@@ -419,6 +455,12 @@ class TerminalTests(StandardIOTestCase):
             self.assertTrue(ready, self.seen)
             self.seen += os.read(self.screen, 65536)
 
+    def hang_up(self) -> None:
+        """Close the terminal, once."""
+        if self.screen >= 0:
+            os.close(self.screen)
+        self.screen = -1
+
     def check_end(self) -> None:
         """The process ends well, and leaves the terminal as it was."""
         self.assertEqual(self.process.wait(PATIENCE), 0)
@@ -434,6 +476,16 @@ class TerminalTests(StandardIOTestCase):
         self.type(b"\x04")
         self.wait_for(b"clean: 1 finished")
         self.check_end()
+
+    def test_hang_up(self) -> None:
+        """When the terminal is closed the node ends; its requests run on until then, answered to nobody."""
+        self.type(message("tcp_request", 2, latency_ms=300))
+        self.type(message("tcp_drain_status", 3))
+        self.wait_for(b'"remaining": 1')
+        began = time.monotonic()
+        self.hang_up()
+        self.assertEqual(self.process.wait(PATIENCE), 0)
+        self.assertLess(time.monotonic() - began, 5.0)
 
     def test_interrupt(self) -> None:
         """Ctrl-C drains: what is in flight is answered first."""

@@ -95,12 +95,12 @@ class GracefulClose:
             self._transport.abortConnection()
         else:
             # Never abort here: the kernel goes on delivering what it has.
-            self._raw.loseConnection()
+            self._close_raw()
         return lost
 
     def client_closed(self) -> None:
         """Learn that the client has closed too, so that there is nothing to linger for."""
-        self._raw.loseConnection()
+        self._close_raw()
 
     def closed(self) -> None:
         """Learn that the connection is lost."""
@@ -128,7 +128,14 @@ class GracefulClose:
 
     def _linger_is_over(self) -> None:
         self._timer = None
-        self._raw.loseConnection()
+        self._close_raw()
+
+    def _close_raw(self) -> None:
+        if isinstance(self._raw, FileDescriptor):
+            # Past what startTLS has put into the transport itself, which would wait for the client's good-bye.
+            FileDescriptor.loseConnection(self._raw)
+        else:
+            self._raw.loseConnection()
 
 
 def unsent_bytes(transport: Any) -> int:
