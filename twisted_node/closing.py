@@ -124,7 +124,7 @@ class GracefulClose:
         self._timer = self._clock.callLater(self._linger, self._linger_is_over)
         if not ISSLTransport.providedBy(self._transport):
             self._raw.loseWriteConnection()
-            if isinstance(self._raw, FileDescriptor) and not self._raw.disconnecting:
+            if isinstance(self._raw, FileDescriptor):
                 # In this turn, not the next: what a client sent in between would go unanswered.
                 self._raw.doWrite()
 
