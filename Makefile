@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint types trial clean
+.PHONY: run test lint types trial bench clean
 
 run: .venv/ready
 	@exec $(BIN)/twistd -n --pidfile= node
@@ -23,6 +23,10 @@ trial: .venv/ready
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=100
 
+# All of it takes five minutes, and goes to benchmarks/results.md. make bench PARTS="stdio tcp": these, to be read only.
+bench: .venv/bench
+	$(BIN)/python -m benchmarks $(PARTS)
+
 clean:
 	rm -rf .venv build dist .coverage .coverage.* _trial_temp*
 
@@ -32,3 +36,6 @@ clean:
 	&& $(PYTHON) -m venv .venv \
 	&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' \
 	&& touch $@; } >&2
+
+.venv/bench: .venv/ready
+	@{ $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' && touch $@; } >&2
