@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.report import machine, table
 
 #: The parts, in their order.
-PARTS = ("stdio", "tcp", "in_flight", "stop", "start", "in_process", "workers")
+PARTS = ("stdio", "tcp", "connections", "in_flight", "stop", "start", "in_process", "workers")
 
 _RESULTS = Path(__file__).with_name("results.md")
 

@@ -34,10 +34,13 @@ def measure(*, quick: bool = False) -> Iterator[Figure]:
         f"CPU a request at {counts[2]:,}, of that at {counts[1]:,}", [one / median(fewer) for one in many], at_most=1.5
     )
     held = [_hold(counts[2]) for _ in range(1 if quick else 3)]
-    size, begin, cut = zip(*held, strict=True)
-    yield Figure(f"{counts[2]:,} in flight: memory a request", size, "bytes", at_most=2_500)
-    yield Figure(f"{counts[2]:,} in flight: beginning a drain, until answered", begin, "s", at_most=0.1)
-    yield Figure(f"{counts[2]:,} in flight: cutting all, until the first is answered", cut, "s", at_most=1)
+    size, begin, begin_cpu, cut, cut_cpu = zip(*held, strict=True)
+    name = f"{counts[2]:,} in flight"
+    yield Figure(f"{name}: memory a request", size, "bytes", at_most=2_500)
+    yield Figure(f"{name}: beginning a drain, until answered", begin, "s", at_most=0.1)
+    yield Figure(f"{name}: CPU of that", begin_cpu, "s")
+    yield Figure(f"{name}: cutting all, until the first is answered", cut, "s", at_most=1)
+    yield Figure(f"{name}: CPU of that", cut_cpu, "s")
 
 
 def _cpu_a_request(lines: bytes, count: int) -> float:
@@ -54,8 +57,12 @@ def _cpu_a_request(lines: bytes, count: int) -> float:
         return (process.cpu() - before) / count
 
 
-def _hold(count: int) -> tuple[float, float, float]:
-    """Have requests in flight that do not end; return bytes for each, seconds to begin a drain, and to cut them."""
+def _hold(count: int) -> tuple[float, float, float, float, float]:
+    """Have requests in flight that do not end.
+
+    Returns:
+        Bytes for each; seconds, and seconds of CPU, to begin a drain; the same to cut them.
+    """
     with Process((*NODE, "--max-in-flight", str(count))) as process:
         process.send(INIT)
         process.read_lines(1)
@@ -69,12 +76,12 @@ def _hold(count: int) -> tuple[float, float, float]:
         begin = _ask(process, message("tcp_shutdown", 3, drain_timeout_ms=_FOR_EVER))
         # All were cut once the first is answered: the answers of a chunk leave together.
         cut = _ask(process, message("tcp_shutdown", 4, drain_timeout_ms=0))
-        return size, begin, cut
+        return size, *begin, *cut
 
 
-def _ask(process: Process, line: bytes) -> float:
-    """Seconds until something is answered."""
-    began = time.perf_counter()
+def _ask(process: Process, line: bytes) -> tuple[float, float]:
+    """Seconds, and seconds of its CPU, until something is answered."""
+    began, cpu = time.perf_counter(), process.cpu()
     process.send(line)
     process.read()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, process.cpu() - cpu

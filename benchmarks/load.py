@@ -79,5 +79,17 @@ def load(port: int, connections: int, outstanding: int, requests: int) -> float:
     return seconds
 
 
+def connect(port: int, connections: int) -> list[socket.socket]:
+    """Open connections, each of which has been served."""
+    clients = []
+    for _ in range(connections):
+        # One after the other, as clients come.
+        client = socket.create_connection(("127.0.0.1", port))
+        client.sendall(request(1))
+        client.recv(1024)
+        clients.append(client)
+    return clients
+
+
 if __name__ == "__main__":
     print(load(*map(int, sys.argv[1:])))

@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.lines import message, request
-from benchmarks.measure import LOOPBACK, NODE, PATIENCE, Process
+from benchmarks.load import connect
+from benchmarks.measure import LOOPBACK, NODE, PATIENCE, Process, allow_many_files
 from benchmarks.report import Figure
 
 TITLE = "Stop: until the process has ended"
@@ -19,6 +20,7 @@ TITLE = "Stop: until the process has ended"
 
 def measure(*, quick: bool = False) -> Iterator[Figure]:
     """Stop under several numbers of connections."""
+    allow_many_files()
     rounds = 1 if quick else 5
     for connections in (0, 100):
         lags = [_stop_idle(connections) * 1000 for _ in range(rounds)]
@@ -30,7 +32,7 @@ def measure(*, quick: bool = False) -> Iterator[Figure]:
 
 def _stop_idle(connections: int) -> float:
     with Process((*NODE, "--listen", LOOPBACK)) as server:
-        clients = _connect(server.port(), connections)
+        clients = connect(server.port(), connections)
         began = time.perf_counter()
         os.kill(server.pid, signal.SIGTERM)
         _, ended = _read_until_end(server, clients)
@@ -40,7 +42,7 @@ def _stop_idle(connections: int) -> float:
 
 def _stop_busy(connections: int, latency_ms: int) -> float:
     with Process((*NODE, "--listen", LOOPBACK)) as server:
-        clients = _connect(server.port(), connections)
+        clients = connect(server.port(), connections)
         for client in clients:
             client.sendall(request(2, latency_ms))
         # A request that the node has not read yet would be refused.
@@ -50,18 +52,6 @@ def _stop_busy(connections: int, latency_ms: int) -> float:
         answered, ended = _read_until_end(server, clients)
         server.wait()
         return ended - answered
-
-
-def _connect(port: int, connections: int) -> list[socket.socket]:
-    """Open connections, each of which has been served."""
-    clients = []
-    for _ in range(connections):
-        # One after the other: a queue that overflows costs a second.
-        client = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
-        client.sendall(request(1))
-        client.recv(1024)
-        clients.append(client)
-    return clients
 
 
 def _in_flight(client: socket.socket) -> int:

@@ -19,7 +19,9 @@ _SHAPES = [(10, 100, 40_000, 5), (100, 10, 40_000, 4), (10, 1, 10_000, 1.2), (1,
 
 
 @dataclass(frozen=True)
-class _Served:
+class Served:
+    """What one load took: seconds by the client's clock, and seconds of the server's CPU."""
+
     seconds: float
     cpu: float
 
@@ -36,21 +38,21 @@ def measure(*, quick: bool = False) -> Iterator[Figure]:
         ports = {name: server.port() for name, server in servers.items()}
         for connections, outstanding, requests, target in _SHAPES:
             shape = connections, outstanding, max(requests // part, connections)
-            variants = {name: partial(_serve, servers[name], ports[name], shape) for name in servers}
+            variants = {name: partial(serve, servers[name], ports[name], shape) for name in servers}
             in_turn(1, variants)
             served = in_turn(rounds, variants)
             yield from _figures(served, shape, target)
 
 
-def _serve(server: Process, port: int, shape: tuple[int, int, int]) -> _Served:
+def serve(server: Process, port: int, shape: tuple[int, int, int]) -> Served:
     """Have a process of its own put a load on a server."""
     before = server.cpu()
     command = python("load", str(port), *map(str, shape))
     load = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    return _Served(float(load.stdout), server.cpu() - before)
+    return Served(float(load.stdout), server.cpu() - before)
 
 
-def _figures(served: dict[str, list[_Served]], shape: tuple[int, int, int], target: float) -> Iterator[Figure]:
+def _figures(served: dict[str, list[Served]], shape: tuple[int, int, int], target: float) -> Iterator[Figure]:
     connections, outstanding, requests = shape
     seconds = {name: [one.seconds for one in results] for name, results in served.items()}
     cpu = {name: [one.cpu for one in results] for name, results in served.items()}

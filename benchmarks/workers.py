@@ -28,7 +28,7 @@ def measure(*, quick: bool = False) -> Iterator[Figure]:
         in_turn(1, variants)
         seconds = in_turn(rounds, variants)
     speed_up = ratios(seconds["1"], seconds[str(cores)])
-    yield Figure(f"{cores} nodes and the client on {cores} cores: as fast as one node", speed_up)
+    yield Figure(f"as fast as one node: {cores} nodes, and the client, on {cores} cores", speed_up)
 
 
 def _start(stack: ExitStack, count: int) -> int:
