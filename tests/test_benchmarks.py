@@ -56,7 +56,7 @@ class BenchmarkTests(SynchronousTestCase):
 
     def test_workers(self) -> None:
         """Several nodes share one listening socket."""
-        self.check("workers", "as fast as one node")
+        self.check("workers", "SO_REUSEPORT: the busiest node's share")
 
     def test_unknown_part(self) -> None:
         """A part that there is not is refused by its name."""
