@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint types trial bench-shutdown clean
+.PHONY: run test lint types trial bench bench-shutdown clean
 
 run: .venv/bin/twistd
 	@exec $(BIN)/twistd -n --pidfile= node
@@ -23,9 +23,12 @@ trial: .venv/ready
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=100
 
+# All of it takes five minutes, and goes to benchmarks/results.md. make bench PARTS="stdio tcp": these, to be read only.
+bench: .venv/bench
+	$(BIN)/python -m benchmarks $(PARTS)
+
 # Several minutes; writes docs/shutdown.md and its picture. The machine should have nothing else to do.
-bench-shutdown: .venv/ready
-	@$(PIP_INSTALL) '.[bench]' >&2
+bench-shutdown: .venv/bench
 	$(BIN)/python benchmarks/shutdown.py --stops 10 --write
 
 clean:
@@ -41,3 +44,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # All that the tests need.
 .venv/ready: pyproject.toml | .venv/bin/twistd
 	@$(PIP_INSTALL) '.[dev]' >&2 && touch $@
+
+# All that the benchmarks need.
+.venv/bench: .venv/ready
+	@$(PIP_INSTALL) '.[bench]' >&2 && touch $@
