@@ -3,9 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint types trial bench-shutdown clean
+.PHONY: run test lint types trial bench bench-shutdown clean
 
-run: .venv/ready
+run: .venv/bin/twistd
 	@exec $(BIN)/twistd -n --pidfile= node
 
 test: lint types trial
@@ -23,17 +23,28 @@ trial: .venv/ready
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=100
 
+# All of it takes five minutes, and goes to benchmarks/results.md. make bench PARTS="stdio tcp": these, to be read only.
+bench: .venv/bench
+	$(BIN)/python -m benchmarks $(PARTS)
+
 # Several minutes; writes docs/shutdown.md and its picture. The machine should have nothing else to do.
-bench-shutdown: .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' >&2
+bench-shutdown: .venv/bench
 	$(BIN)/python benchmarks/shutdown.py --stops 10 --write
 
 clean:
 	rm -rf .venv build dist .coverage .coverage.* _trial_temp*
 
-# Debian ships venv as a package of its own.
-.venv/ready: pyproject.toml
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+
+# All that the node needs. Debian ships venv as a package of its own.
+.venv/bin/twistd:
 	@{ $(PYTHON) -c 'import ensurepip' || { apt-get update && apt-get install -y python3-venv; } \
-	&& $(PYTHON) -m venv .venv \
-	&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' \
-	&& touch $@; } >&2
+	&& $(PYTHON) -m venv .venv && $(PIP_INSTALL) .; } >&2
+
+# All that the tests need.
+.venv/ready: pyproject.toml | .venv/bin/twistd
+	@$(PIP_INSTALL) '.[dev]' >&2 && touch $@
+
+# All that the benchmarks need.
+.venv/bench: .venv/ready
+	@$(PIP_INSTALL) '.[bench]' >&2 && touch $@

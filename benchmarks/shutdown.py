@@ -162,11 +162,17 @@ def draw(stops: dict[str, list[Stop]], path: Path) -> None:
     names = list(stops)
     colours = ["#2a7d4f" if name == "DrainingSite" else "#9aa5b1" for name in names]
     for axes, title, values in (
-        (lost, "requests lost a stop (median)", [statistics.median(run.lost for run in stops[n]) for n in names]),
-        (lag, "ms from last answer to end", [statistics.median(run.lag for run in stops[n]) * 1000 for n in names]),
+        (lost, "requests lost a stop (mean)", [statistics.mean(run.lost for run in stops[n]) for n in names]),
+        (
+            lag,
+            "ms from last answer to end (median)",
+            [statistics.median(run.lag for run in stops[n]) * 1000 for n in names],
+        ),
     ):
         bars = axes.barh(names, values, color=colours)
-        axes.bar_label(bars, [f"{value:.0f}" for value in values], padding=3, fontsize=8)
+        axes.bar_label(
+            bars, [f"{value:.1f}" if 0 < value < 10 else f"{value:.0f}" for value in values], padding=3, fontsize=8
+        )
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=8)
         axes.margins(x=0.15)
@@ -179,23 +185,25 @@ def draw(stops: dict[str, list[Stop]], path: Path) -> None:
 
 
 def document(stops: dict[str, list[Stop]], count: int) -> str:
+    storm = (
+        f"The storm: {CLIENTS['in_flight']} clients with a request of 50 to 400 ms in flight;"
+        f" {CLIENTS['keep_alive']} that keep their connection and ask every 5 to 15 ms;"
+        f" {CLIENTS['reconnecting']} that make a connection for each request; {CLIENTS['idle']} idle ones;"
+        f" {CLIENTS['half_sent']} that send half a request before the stop, and the rest 150 ms later."
+    )
     return f"""# Stopped under load
 
-Written by `python benchmarks/shutdown.py --write`: each server is stopped {count} times by SIGTERM, in turn, on Python
-{platform.python_version()} and {os.cpu_count()} cores shared with the clients. The median, and in brackets the least
-and the most.
+Written by `make bench-shutdown`. Each server is stopped {count} times by SIGTERM, in turn, on Python
+{platform.python_version()} and {os.cpu_count()} cores shared with the clients, its graceful settings on, with ten
+seconds to drain (DrainingSite its 25), and one process or worker. The median, and in brackets the least and the most:
 
 {table(stops)}
 
-The storm: {CLIENTS["in_flight"]} clients with a request of 50 to 400 ms in flight; {CLIENTS["keep_alive"]} that keep
-their connection and ask every 5 to 15 ms; {CLIENTS["reconnecting"]} that make a connection for each request;
-{CLIENTS["idle"]} idle ones; {CLIENTS["half_sent"]} that send half a request before the stop, and the rest 150 ms later.
+{storm}
 
 Lost is a request that was sent whole on a connection that had been made, and got no whole response. A client that keeps
 its connection looks whether the server has closed it before each request. A connection refused is not lost, nor is a
 503: nothing was started, and the client knows.
-
-All have their graceful settings on and ten seconds to drain (DrainingSite its 25), one process or worker each.
 
 ![Requests lost, and time to the end](shutdown.png)
 """

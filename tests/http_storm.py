@@ -5,6 +5,10 @@ response to it: its connection was closed or reset first. A client that keeps it
 has closed it before each request, and makes a new one if so. What does not count as lost: a connection that is refused
 (nothing was sent), and a response of any status (503 means: not started, send it again); those are counted apart.
 
+Among those lost, some have crossed: a request on a connection that was idle until then, whose client reads a clean end,
+without a byte, within a moment. It met the server's own close on the way. All servers that close idle connections have
+that race, and a starved client loses it more often; the client knows that nothing was started.
+
 A half-sent request is counted apart too: one half is sent before the server is stopped, the other afterwards; it is
 answered, by any response, or not.
 """
@@ -31,6 +35,9 @@ LATENCY_MS = (50, 400)
 #: Seconds between two requests of a client that keeps its connection, or makes a new one for each.
 PAUSE = (0.005, 0.015)
 
+#: A request that crosses the server's close is sent at most so many seconds before its client reads that.
+CROSSING = 0.05
+
 #: Seconds from the stop to the second half of a half-sent request.
 SECOND_HALF = 0.15
 
@@ -48,6 +55,8 @@ class Result:
     refused: int = 0
     #: By kind of client.
     lost: dict[str, int] = field(default_factory=dict)
+    #: How many of the lost have crossed the server's close.
+    crossed: int = 0
     half_sent_answered: int = 0
     connections_refused: int = 0
     #: When the last response was complete, on the monotonic clock.
@@ -55,7 +64,11 @@ class Result:
 
 
 class _Closed(Exception):
-    """The server has closed, or reset, the connection."""
+    """The server has closed the connection, or reset it."""
+
+    def __init__(self, *, clean: bool) -> None:
+        super().__init__(clean)
+        self.clean = clean
 
 
 class _Connection:
@@ -65,6 +78,7 @@ class _Connection:
         self._storm = storm
         self._kind = kind
         self._socket: socket.socket | None = None
+        self._was_used = False
         self._loop = asyncio.get_running_loop()
 
     async def connect(self) -> None:
@@ -85,6 +99,7 @@ class _Connection:
             made.close()
             raise
         self._socket = made
+        self._was_used = False
 
     async def send(self, data: bytes) -> None:
         """Send; raises _Closed if that is impossible."""
@@ -92,13 +107,16 @@ class _Connection:
         try:
             await self._loop.sock_sendall(self._socket, data)
         except OSError:
-            raise _Closed from None
+            raise _Closed(clean=False) from None
 
     async def receive(self) -> int:
         """Receive one whole response; return its status."""
         data = b""
-        while not _is_whole(data):
-            data += await self._read()
+        try:
+            while not _is_whole(data):
+                data += await self._read()
+        except _Closed as closed:
+            raise _Closed(clean=closed.clean and not data) from None
         result = self._storm.result
         result.last_answer = time.monotonic()
         result.answered += 1
@@ -110,6 +128,8 @@ class _Connection:
 
     async def ask(self, path: str, *headers: str) -> None:
         """Send a request and receive its response; one without a response is lost."""
+        was_idle, self._was_used = self._was_used, True
+        sent_at = time.monotonic()
         try:
             await self.send(_request(path, *headers))
         except _Closed:
@@ -117,8 +137,10 @@ class _Connection:
             return
         try:
             await self.receive()
-        except _Closed:
-            self._storm.result.lost[self._kind] = self._storm.result.lost.get(self._kind, 0) + 1
+        except _Closed as closed:
+            result = self._storm.result
+            result.lost[self._kind] = result.lost.get(self._kind, 0) + 1
+            result.crossed += was_idle and closed.clean and time.monotonic() - sent_at < CROSSING
             self.close()
 
     async def wait_for_close(self) -> None:
@@ -138,9 +160,9 @@ class _Connection:
         try:
             data = await self._loop.sock_recv(self._socket, 65536)
         except OSError:
-            data = b""
+            raise _Closed(clean=False) from None
         if not data:
-            raise _Closed
+            raise _Closed(clean=True)
         return data
 
     def _server_has_closed(self) -> bool:

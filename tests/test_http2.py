@@ -12,8 +12,11 @@ import h2.events
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.certificates import Certificates
@@ -188,10 +191,43 @@ class TLSTests(TestCase):
         for offered, chosen in ((["h2", "http/1.1"], "h2"), (["http/1.1"], "http/1.1"), ([], None)):
             self.assertEqual(await self.negotiate(host.port, certificates, offered), chosen)
 
+    async def test_start_tls(self) -> None:
+        """A connection that has become TLS is closed after its linger, though its client never says good-bye."""
+        certificates = Certificates(Path(self.mktemp()))
+        options = PrivateCertificate.loadPEM(certificates.server.read_bytes()).options()
+
+        class StartTLS(Protocol):
+            transport: Any
+
+            def dataReceived(self, data: bytes) -> None:
+                if data == b"start":
+                    self.transport.write(b"go")
+                    self.transport.startTLS(options)
+
+        drain = Drain(reactor)
+        service = DrainingService(drain, reactor, drain_timeout=0.2, linger=0.2)
+        listener = service.listen(server_endpoint(reactor, "tcp:0:interface=127.0.0.1"), Factory.forProtocol(StartTLS))
+        service.startService()
+        self.addCleanup(service.stopService)
+        host: Any = listener.host
+        context = ssl.create_default_context(cafile=certificates.authority)
+        context.check_hostname = False
+
+        def shake() -> ssl.SSLSocket:
+            raw = connect(host.port)
+            raw.sendall(b"start")
+            raw.recv(2)
+            secure = context.wrap_socket(raw)
+            secure.sendall(b"hello")
+            return secure
+
+        client = await deferToThread(shake)
+        self.addCleanup(client.close)
+        statistics = await service.stopService().addTimeout(5, reactor)
+        self.assertEqual(statistics.cut, 1)
+
     def negotiate(self, port: int, certificates: Certificates, offered: list[str]) -> Deferred[str | None]:
         """Shake hands in a thread."""
-        from twisted.internet.threads import deferToThread
-
         context = ssl.create_default_context(cafile=certificates.authority)
         context.check_hostname = False
         if offered:

@@ -16,8 +16,9 @@ from tests.memory import House, Sink
 from tests.support import INIT, INIT_OK, bodies, message
 from twisted_node.drain import Phase
 from twisted_node.errors import ErrorCode, MisuseError, RequestError
-from twisted_node.handlers import Answer, Request
+from twisted_node.handlers import Answer, Fixed, Request
 from twisted_node.node import Node
+from twisted_node.wire import Plain
 
 
 class NodeTestCase(SynchronousTestCase):
@@ -691,3 +692,50 @@ class TypedTests(SynchronousTestCase):
 
         (body,) = bodies(house.ask(message("double", value=21)))
         self.assertEqual(body, {"type": "double_ok", "in_reply_to": 2, "value": 42, "msg_id": 0})
+
+
+class PlainRequest(Plain):
+    """What is read many at a time."""
+
+    count: int = 0
+
+
+class PlainTests(SynchronousTestCase):
+    """Requests that take the short way: many of one chunk at once."""
+
+    def setUp(self) -> None:
+        """Handle plain requests."""
+        self.house = House()
+        nothing = Fixed()
+
+        @self.house.node.handle("count", PlainRequest)
+        def count(request: Request[PlainRequest]) -> Answer:
+            if request.body.count < 0:
+                raise RequestError(1000, "below 0")
+            if request.body.count > 100:
+                raise ZeroDivisionError
+            return nothing if request.body.count == 0 else {"value": request.body.count}
+
+    def ask(self, *counts: int) -> list[Any]:
+        """Ask in one chunk; the answers' types, or codes."""
+        sink = Sink()
+        lines = b"".join(message("count", number, count=count) for number, count in enumerate(counts))
+        self.house.node.receive_lines(lines, sink)
+        return [body.get("code", body["type"]) for body in bodies(sink.output)]
+
+    def test_answers(self) -> None:
+        """Each gets its answer, in order, whatever its handler does."""
+        self.assertEqual(self.ask(0, 1, -1, 101, 0), ["count_ok", "count_ok", 1000, 13, "count_ok"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_many_clients(self) -> None:
+        """What is kept encoded for clients does not grow for ever, and is right for each."""
+        for number in range(2500):
+            sink = Sink()
+            self.house.node.receive_lines(message("count", 1, src=f"c{number}", count=0), sink)
+            self.assertIn(f'"dest": "c{number}"'.encode(), sink.output)
+        self.assertLessEqual(len(self.house.node._outgoing._templates), 1000)
+
+    def test_fixed(self) -> None:
+        """An answer that is always the same may not say what the node says."""
+        self.assertRaises(MisuseError, lambda: Fixed(msg_id=1, value=2))

@@ -190,7 +190,7 @@ PLAIN = st.builds(
 _REQUEST = b'{"src":"c1","dest":"n1","body":{"type":"tcp_request","msg_id":1}}'
 
 #: Lines that look like plain requests, and are something else; or look like something else, and are one.
-ODD = st.sampled_from(
+ODD_LINES = (
     [_REQUEST + ending + b"\n" for ending in (b"", b"\r", b" ", b"}", b"{", b"{}", _REQUEST, b" " + _REQUEST, b"\r{")]
     + [beginning + _REQUEST + b"\n" for beginning in (b" ", b"}", b"{", b"\r", b"\xef\xbb\xbf")]
     + [
@@ -227,6 +227,7 @@ ODD = st.sampled_from(
     ]
     + [b"\n", b"{}\n", b"}\n", b"{\n", b'"\n', b"[]\n"]
 )
+ODD = st.sampled_from(ODD_LINES)
 
 
 class ChunkTests(SynchronousTestCase):
@@ -250,6 +251,14 @@ class ChunkTests(SynchronousTestCase):
     @settings(deadline=None)
     def test_at_once_or_one_by_one(self, lines: list[bytes], max_in_flight: int) -> None:
         """Lines that are served at once get what they would have got one by one, to the byte."""
+        self.check_both_ways(lines, max_in_flight)
+
+    def test_odd_lines(self) -> None:
+        """So do those that only look like plain requests."""
+        for line in ODD_LINES:
+            self.check_both_ways([line], 100_000)
+
+    def check_both_ways(self, lines: list[bytes], max_in_flight: int) -> None:
         outputs = []
         for at_once in (True, False):
             house, sink = House(max_in_flight=max_in_flight), Sink()

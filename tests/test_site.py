@@ -165,14 +165,15 @@ class SiteTests(TestCase):
         self.assertEqual(self.process.wait(), 1)
 
     def storm(self, **clients: int) -> Result:
-        """Let clients loose, stop the site, and see it end well, with nothing lost."""
+        """Let clients loose, stop the site, and see it end well, with nothing lost but what starved clients may."""
 
         async def stop() -> None:
             self.process.signal()
             await asyncio.to_thread(self.process.wait)
 
         result = asyncio.run(Storm(self.port, int(time.time()), clients or CLIENTS).run(stop))
-        self.assertEqual(result.lost, {})
+        self.assertEqual(sum(result.lost.values()), result.crossed, result)
+        self.assertLessEqual(result.crossed, 2)
         self.assertGreater(result.answered, 100)
         self.assertEqual(self.process.wait(), 0)
         return result

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.process import ProcessReader
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
@@ -35,7 +36,7 @@ from tests.support import (
     wait_until,
 )
 from twisted_node import Drain, DrainingService, Node
-from twisted_node.standard_io import StandardStreams, StandardStreamsFactory
+from twisted_node.standard_io import StandardStreams, StandardStreamsFactory, read_from
 
 NODE = RUNNERS["python"]
 
@@ -497,3 +498,30 @@ class TerminalTests(StandardIOTestCase):
         self.wait_for(b"tcp_request_ok")
         self.wait_for(b"clean: 1 finished")
         self.check_end()
+
+
+class ReadTests(SynchronousTestCase):
+    """Reading from standard input."""
+
+    def read(self, descriptor: int) -> tuple[list[bytes], Exception | None]:
+        """Read once."""
+        taken: list[bytes] = []
+        return taken, read_from(descriptor, taken.append)
+
+    def test_pipe(self) -> None:
+        """What is there is taken, nothing is nothing, and the end is told."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        os.set_blocking(reading, False)
+        os.write(writing, b"line")
+        self.assertEqual(self.read(reading), ([b"line"], None))
+        self.assertEqual(self.read(reading), ([], None))
+        os.close(writing)
+        taken, reason = self.read(reading)
+        self.assertEqual(taken, [])
+        self.assertIsInstance(reason, ConnectionDone)
+
+    def test_error(self) -> None:
+        """A descriptor that cannot be read is lost."""
+        _, reason = self.read(-1)
+        self.assertIsInstance(reason, ConnectionLost)

@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import message
 from twisted_node import Drain, DrainingService, DrainTimeout, Node
-from twisted_node.status import answer_statistics, describe, printable
+from twisted_node.handlers import printable
+from twisted_node.status import answer_statistics, describe
 
 
 class Line:

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support import message
 from twisted_node.errors import RequestError, UnreadableLine
-from twisted_node.wire import MAX_SOURCE, Message, body_decoder, decode, encode
+from twisted_node.wire import MAX_SOURCE, Message, Plain, body_decoder, decode, encode, lines_decoder
 
 
 class DecodeTests(SynchronousTestCase):
@@ -235,3 +236,59 @@ class EncodeTests(SynchronousTestCase):
         # Control characters may be escaped in more than one way; all else is the same.
         if all(character.isprintable() for character in expected):
             self.assertEqual(line, expected.encode() + b"\n")
+
+
+class Add(Plain):
+    """A plain body."""
+
+    number: int
+
+
+class AddStrictly(Plain, forbid_unknown_fields=True):
+    """A body that leaves no room for what the message has besides."""
+
+    number: int
+
+
+class LinesTests(SynchronousTestCase):
+    """Reading many plain requests at once."""
+
+    def setUp(self) -> None:
+        """Know one type."""
+        self.decode = lines_decoder({"add": Add})
+
+    def test_plain(self) -> None:
+        """Plain requests are read, with their bodies."""
+        messages = self.decode(message("add", 1, number=3) + message("add", 2, src="c2", number=4, more=[]))
+        assert messages is not None
+        self.assertEqual(
+            [(m.src, m.dest, m.body.type_, m.body.msg_id, m.body.number) for m in messages],
+            [("c1", "n1", "add", 1, 3), ("c2", "n1", "add", 2, 4)],
+        )
+
+    def test_not_plain(self) -> None:
+        """What is not plain, in any line, is left to a closer look."""
+        good = message("add", 1, number=3)
+        for line in (
+            b"\n",
+            b"junk\n",
+            b" " + good,
+            good[:-1] + b"\r\n",
+            good[:-1] + good,
+            good[:-1] + good + b"\n",
+            good.replace(b", ", b",\n"),
+            message("add", 1, number="3"),
+            message("add", "1", number=3),
+            message("add", 1, number=3, in_reply_to=1),
+            message("add", 1),
+            message("sub", 1, number=3),
+            message("add", 1, number=3, src="c" * 1025),
+            good.replace(b"c1", b"\xff"),
+        ):
+            self.assertIsNone(self.decode(line), line)
+            self.assertIsNone(self.decode(good + line + good), line)
+
+    def test_no_room(self) -> None:
+        """Bodies that leave no room for more, or are not known to be plain, are not read at once."""
+        for body_type in (AddStrictly, dict, dict[str, int]):
+            self.assertIsNone(lines_decoder({"add": body_type})(message("add", 1, number=3)))

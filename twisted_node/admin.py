@@ -15,12 +15,12 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.server import Site
 
 from twisted_node.admin_site import site
-from twisted_node.closing import read_waiting
 from twisted_node.drain import Statistics
 from twisted_node.events import Events
 from twisted_node.listening import Listener
 from twisted_node.metrics import Metrics
 from twisted_node.service import DrainingService
+from twisted_node.transports import read_waiting
 
 __all__ = ["Admin"]
 

@@ -47,6 +47,8 @@ class Framing:
             whole line.
         """
         chunk, self._chunk = self._chunk, b""
+        if not chunk:
+            return None
         end = chunk.rfind(b"\n") + 1
         if self._skipping:
             if end:

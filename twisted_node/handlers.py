@@ -58,9 +58,16 @@ class Fixed(Mapping[str, Any]):
     __eq__ = object.__eq__
 
 
-def printable(name: str) -> str:
-    """Make a name that a client chose fit for a log: terminals act on what is not printable, and none need be long."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name[:100])
+def printable(text: str, longest: int = 1000) -> str:
+    """Make a text that a client chose fit for a log or a screen, which act on what is not printable.
+
+    Args:
+        text: anything.
+        longest: characters; the rest is left out.
+    """
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text[:longest]
+    )
 
 
 class Asker(Protocol):
@@ -97,7 +104,9 @@ class Request(msgspec.Struct, Generic[_B], gc=False):
     started: float
 
     def __str__(self) -> str:
-        return " ".join([self.type, *([] if self.msg_id is None else [str(self.msg_id)]), "from", printable(self.src)])
+        return " ".join(
+            [self.type, *([] if self.msg_id is None else [str(self.msg_id)]), "from", printable(self.src, 100)]
+        )
 
 
 class Handler(msgspec.Struct):

@@ -154,21 +154,21 @@ class Node(Registry):
         drain, handlers, outgoing, observer = self.drain, self._handlers, self._outgoing, self.observer
         if messages is None or self.node_id is None or len(messages) > self.max_in_flight - drain.in_flight:
             return 0
-        started = 0.0 if observer is None else drain.monotonic()
+        started = drain.monotonic() if observer else 0.0
         for position, message in enumerate(messages):
             if drain.refusing:
                 return position
-            body = message.body
-            handler = handlers[body.type_]
+            body, handler = message.body, handlers[message.body.type_]
             request = Request(message.src, message.dest, body.type_, body.msg_id, body, asker, started)
-            answer: Any
             try:
-                answer = handler.function(request)
+                answer: Any = handler.function(request)
             except BaseException:
                 answer = Failure()
-            if type(answer) is Fixed and observer is None:
+            if type(answer) is Fixed:
                 drain.counts.finished += 1
                 outgoing.reply_from_template(message.src, body.msg_id, handler.reply_type, answer)
+                if observer is not None:
+                    self._observe(body.type_, "ok", drain.monotonic() - started)
             else:
                 self._take(answer, request, handler)
         return None
@@ -197,8 +197,8 @@ class Node(Registry):
             body = self._check(message, handler)
         except RequestError as error:
             self._outgoing.error(message, asker, error)
-            if self.observer is not None and message.type in self._handlers:
-                self._observe(self.observer, message.type, "error", 0.0)
+            if message.type in self._handlers:
+                self._observe(message.type, "error", 0.0)
             return
         started = 0.0 if self.observer is None else self.drain.monotonic()
         request = Request(message.src, message.dest, message.type or "", message.msg_id, body, asker, started)
@@ -276,7 +276,7 @@ class Node(Registry):
                 answer = Failure()
         outcome = self._reply_failure(answer, request, handler) if isinstance(answer, Failure) else "ok"
         if self.observer is not None:
-            self._observe(self.observer, request.type, outcome, self.drain.monotonic() - request.started)
+            self._observe(request.type, outcome, self.drain.monotonic() - request.started)
 
     def _reply_failure(self, failure: Failure, request: Request[Any], handler: Handler) -> str:
         if isinstance(failure.value, DrainTimeout):
@@ -292,9 +292,9 @@ class Node(Registry):
     def _refuse(self, message: Message, asker: Asker, words: Body) -> None:
         self.drain.counts.refused += 1
         self._outgoing.reply(message, asker, "error", words)
-        if self.observer is not None:
-            self._observe(self.observer, str(message.type), "refused", 0.0)
+        self._observe(str(message.type), "refused", 0.0)
 
-    def _observe(self, observer: Callable[[str, str, float], object], *event: Any) -> None:
-        with _log.failuresHandled("while telling of a request"):
-            observer(*event)
+    def _observe(self, *event: Any) -> None:
+        if self.observer is not None:
+            with _log.failuresHandled("while telling of a request"):
+                self.observer(*event)

@@ -103,6 +103,6 @@ class Outgoing:
         return msg_id, line
 
     def _flush(self) -> None:
-        batch, self._batch = self._batch, []
-        if batch and self._batch_asker is not None:
+        if self._batch and self._batch_asker is not None:
+            batch, self._batch = self._batch, []
             self._batch_asker.send(b"".join(batch))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.protocols.basic import LineReceiver
@@ -17,11 +16,12 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_node.closing import Close, GracefulClose, read_waiting, restore_half_close, unsent_bytes
+from twisted_node.closing import Close, GracefulClose
 from twisted_node.connections import Connections, IDrainingFactory
 from twisted_node.errors import ErrorCode, RequestError, UnreadableLine
 from twisted_node.framing import Framing
 from twisted_node.node import Node
+from twisted_node.transports import read_waiting, restore_half_close, write_now
 
 __all__ = ["DEFAULT_MAX_LINE", "NodeFactory", "NodeProtocol"]
 
@@ -105,7 +105,8 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     def _serve(self) -> None:
         """Hand over whole lines, as long as the client reads the answers."""
         while not self._paused and (lines := self._framing.next_lines()) is not None:
-            self.resetTimeout()
+            if self.idle_timeout:
+                self.resetTimeout()
             self._answers = []
             try:
                 if lines:
@@ -115,18 +116,8 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
             finally:
                 answers, self._answers = self._answers, None
                 if answers:
-                    self._write(b"".join(answers))
+                    write_now(self.transport, b"".join(answers))
         self._look_again()
-
-    def _write(self, data: bytes) -> None:
-        """Write, in this turn if nothing is queued: that saves the reactor's two calls to epoll for each write."""
-        transport = self.transport
-        if isinstance(transport, FileDescriptor) and transport.connected and unsent_bytes(transport) == 0:
-            sent = transport.writeSomeData(data)
-            # An error is found again by the reactor, which knows what to do.
-            data = data[sent:] if isinstance(sent, int) else data
-        if data:
-            transport.write(data)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Say once that a line is too long."""
@@ -218,7 +209,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     def _look_again(self) -> None:
         if self._input_ended and not self.is_owed():
             self.connections.finish_one(self)
-        else:
+        elif self.connections.draining:
             self.connections.changed(self)
 
 

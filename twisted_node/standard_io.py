@@ -26,10 +26,10 @@ from twisted.internet.stdio import StandardIO
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_node.closing import read_waiting, unsent_bytes
 from twisted_node.errors import MisuseError
 from twisted_node.node import Node
 from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory, NodeProtocol
+from twisted_node.transports import read_waiting, unsent_bytes
 
 __all__ = ["StandardStreams", "StandardStreamsFactory", "free_standard_output", "take_standard_streams"]
 
@@ -83,6 +83,21 @@ def _own(descriptor: int, flags: int) -> int:
 #: In bytes; as sockets do.
 _READ_SIZE = 65536
 
+
+def read_from(descriptor: int, take: Callable[[bytes], object]) -> Exception | None:
+    """Read once from a file descriptor; return the reason if nothing more will come, as a reactor wants it."""
+    try:
+        data = os.read(descriptor, _READ_SIZE)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return ConnectionLost()
+    if not data:
+        return ConnectionDone()
+    take(data)
+    return None
+
+
 # Twisted picks the class by platform, which its types do not say.
 _StandardIO: Any = StandardIO
 
@@ -96,16 +111,7 @@ class _StandardTransport(_StandardIO):  # type: ignore[misc] # Any, see above
         self._reader.doRead = self._read
 
     def _read(self) -> object:
-        try:
-            data = os.read(self._reader.fd, _READ_SIZE)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return ConnectionLost()
-        if not data:
-            return ConnectionDone()
-        self._reader.dataReceived(data)
-        return None
+        return read_from(self._reader.fd, self._reader.dataReceived)
 
     def abortConnection(self) -> None:
         """Drop what is unsent, and close."""

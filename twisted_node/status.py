@@ -10,7 +10,7 @@ from twisted_node.node import Node
 from twisted_node.service import MAX_GRACE, DrainingService
 from twisted_node.wire import Body
 
-__all__ = ["Named", "Picture", "answer_statistics", "describe", "printable"]
+__all__ = ["Named", "Picture", "answer_statistics", "describe"]
 
 
 class Named(msgspec.Struct):
@@ -92,11 +92,6 @@ def answer_statistics(node: Node, service: DrainingService) -> None:
     def statistics(request: Request[_StatisticsRequest]) -> Body:
         picture: Body = msgspec.to_builtins(describe(service))
         return picture
-
-
-def printable(text: str) -> str:
-    """Make a text harmless: names come from clients, and terminals and supervisors act on what is not printable."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def _at_deadline(service: DrainingService, statistics: Statistics) -> str:

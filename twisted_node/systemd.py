@@ -16,8 +16,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_node.drain import Phase, Statistics
+from twisted_node.handlers import printable
 from twisted_node.service import DrainingService
-from twisted_node.status import printable
 
 __all__ = ["Notifier"]
 

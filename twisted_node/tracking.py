@@ -17,10 +17,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface, directlyProvides, implementer, providedBy
 
-from twisted_node.closing import GracefulClose, read_waiting
+from twisted_node.closing import GracefulClose
 from twisted_node.connections import Connections, IDrainingFactory
 from twisted_node.drain import Drain
 from twisted_node.errors import DrainTimeout
+from twisted_node.transports import read_waiting
 
 __all__ = ["IDrainable", "TrackedConnection", "TrackedFactory", "describe", "tracked"]
 

@@ -183,7 +183,7 @@ def lines_decoder(body_types: Mapping[str, type[Any]]) -> Callable[[bytes], list
     )
     if not bodies:
         return _decode_none
-    any_body: Any = Union[bodies]  # noqa: UP007 - there is no other way to write one of many
+    any_body: Any = Union[(*bodies, _NeverABody)]
     envelope = msgspec.defstruct("Envelope", [("src", _Name), ("body", any_body), ("dest", _Name, "")], gc=False)
     decode_json = msgspec.json.Decoder(envelope).decode_lines
 
@@ -201,6 +201,12 @@ def lines_decoder(body_types: Mapping[str, type[Any]]) -> Callable[[bytes], list
         return decoded if len(decoded) == count else None
 
     return decode_lines
+
+
+class _NeverABody(msgspec.Struct, tag_field="type", tag=""):
+    """Of one type alone, msgspec would not ask for the tag; this is the second, which nothing can be."""
+
+    nothing: Annotated[int, msgspec.Meta(ge=1, le=0)]
 
 
 def _decode_none(_: bytes) -> None:

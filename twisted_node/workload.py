@@ -92,7 +92,7 @@ def answer_about_drain(node: Node, drain_timeout: float) -> None:
         in_flight = drain.in_flight
         request.asker.kept = True
         drain.begin(
-            drain_timeout if asked_ms is UNSET else asked_ms / 1000, f"tcp_shutdown from {printable(request.src)}"
+            drain_timeout if asked_ms is UNSET else asked_ms / 1000, f"tcp_shutdown from {printable(request.src, 100)}"
         )
         return {"status": status, "in_flight": in_flight}
 

@@ -1,0 +1,95 @@
+"""A client that is never the bottleneck: ``load.py PORT CONNECTIONS OUTSTANDING REQUESTS``; prints the seconds.
+
+Its requests are encoded beforehand, all of one length, so that the next ones are a slice of a block; an answer is a
+newline, counted. Each answer is followed by one new request on the same connection, until all have been sent.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+import time
+
+from benchmarks.lines import request
+
+#: Requests in the block that is sent from.
+_BLOCK = 1_000
+
+
+class _Connection:
+    def __init__(self, port: int, block: memoryview, length: int, requests: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.unsent = self.unanswered = requests
+        self._block = block
+        self._length = length
+
+    def ask(self, count: int) -> None:
+        """Send some requests, as long as there are any."""
+        count = min(count, self.unsent)
+        self.unsent -= count
+        while count:
+            some = min(count, _BLOCK)
+            # Blocking: what is outstanding fits into the kernel's buffers.
+            self.socket.sendall(self._block[: some * self._length])
+            count -= some
+
+    def read(self) -> int:
+        """Read answers; return how many."""
+        data = self.socket.recv(1 << 18)
+        if not data:
+            raise SystemExit("the server closed a connection")
+        answers = data.count(b"\n")
+        self.unanswered -= answers
+        return answers
+
+
+def load(port: int, connections: int, outstanding: int, requests: int) -> float:
+    """Put a load on a server.
+
+    Args:
+        port: of the server, on the loopback interface.
+        connections: to be opened before the time is taken.
+        outstanding: requests without an answer on each connection, all the time.
+        requests: in all.
+
+    Returns:
+        Seconds from the first request to the last answer.
+    """
+    line = request(100_000)
+    block = memoryview(line * _BLOCK)
+    opened = [_Connection(port, block, len(line), requests // connections) for _ in range(connections)]
+    poll = select.epoll()
+    by_descriptor = {connection.socket.fileno(): connection for connection in opened}
+    for descriptor in by_descriptor:
+        poll.register(descriptor, select.EPOLLIN)
+    began = time.perf_counter()
+    for connection in opened:
+        connection.ask(outstanding)
+    busy = len(opened)
+    while busy:
+        for descriptor, _ in poll.poll():
+            connection = by_descriptor[descriptor]
+            connection.ask(connection.read())
+            busy -= connection.unanswered == 0
+    seconds = time.perf_counter() - began
+    for connection in opened:
+        connection.socket.close()
+    return seconds
+
+
+def connect(port: int, connections: int) -> list[socket.socket]:
+    """Open connections, each of which has been served."""
+    clients = []
+    for _ in range(connections):
+        # One after the other, as clients come.
+        client = socket.create_connection(("127.0.0.1", port))
+        client.sendall(request(1))
+        client.recv(1024)
+        clients.append(client)
+    return clients
+
+
+if __name__ == "__main__":
+    print(load(*map(int, sys.argv[1:])))

@@ -1,0 +1,83 @@
+"""What Twisted's transports know and do not say: bytes unsent, bytes unread, and what hides behind a wrapper."""
+
+from __future__ import annotations
+
+import fcntl
+import struct
+import termios
+from typing import Any
+
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport
+from twisted.protocols.policies import ProtocolWrapper
+from zope.interface import alsoProvides
+
+__all__ = ["raw_transport", "read_waiting", "restore_half_close", "unsent_bytes", "write_now"]
+
+#: How often a connection's unread bytes are read before it is closed: 64 KiB each, so a client that floods ends too.
+_READS_BEFORE_CLOSE = 16
+
+
+def unsent_bytes(transport: Any) -> int:
+    """Count the bytes written to a transport that are still in this process; 0 if it cannot be known."""
+    raw = raw_transport(transport)
+    if not isinstance(raw, FileDescriptor):
+        return 0
+    # Twisted has no public way to ask. TLS gathers small writes for a turn before it encrypts them.
+    gathered = getattr(getattr(transport, "_aggregator", None), "_buffer", ())
+    return len(raw.dataBuffer) - raw.offset + raw._tempDataLen + sum(len(data) for data in gathered)
+
+
+def read_waiting(transport: Any) -> None:
+    """Read what waits in the kernel for a connection, in this turn; its protocol gets it as always."""
+    raw = raw_transport(transport)
+    if not isinstance(raw, FileDescriptor):
+        return
+    for _ in range(_READS_BEFORE_CLOSE):
+        if raw.disconnected or not _bytes_waiting(raw):
+            return
+        # The end of input, or an error, is left for the reactor to find again.
+        raw.doRead()
+
+
+def restore_half_close(transport: Any, protocol: Any) -> None:
+    """Have a client's half-close reach the protocol through ``haproxy:`` too, whose wrapper hides it.
+
+    Through TLS it cannot: there a client that closes its half ends the connection.
+    """
+    if isinstance(transport, ProtocolWrapper) and not ISSLTransport.providedBy(transport):
+        wrapper: Any = transport
+        alsoProvides(wrapper, IHalfCloseableProtocol)
+        wrapper.readConnectionLost = protocol.readConnectionLost
+        wrapper.writeConnectionLost = protocol.writeConnectionLost
+
+
+def _bytes_waiting(raw: FileDescriptor) -> int:
+    try:
+        answer = fcntl.ioctl(raw.fileno(), termios.FIONREAD, bytes(4))
+    except (OSError, ValueError):
+        return 0
+    count: int = struct.unpack("i", answer)[0]
+    return count
+
+
+def raw_transport(transport: Any) -> Any:
+    """Find the transport under all its wrappers."""
+    while (inner := getattr(transport, "transport", None)) is not None:
+        transport = inner
+    return transport
+
+
+def write_now(transport: Any, data: bytes) -> None:
+    """Write, in this turn if nothing is queued: that saves the reactor two calls to epoll for each answer."""
+    if (
+        isinstance(transport, FileDescriptor)
+        and transport.connected
+        and not transport._tempDataLen
+        and transport.offset == len(transport.dataBuffer)
+    ):
+        sent = transport.writeSomeData(data)
+        # An error is found again by the reactor, which knows what to do.
+        data = data[sent:] if isinstance(sent, int) else data
+    if data:
+        transport.write(data)
