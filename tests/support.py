@@ -17,6 +17,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_node.process import SIGNALS
+
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parent.parent
 
@@ -61,6 +65,15 @@ def by_request(answers: Iterable[dict[str, Any]]) -> dict[Any, dict[str, Any]]:
 def run(*options: str, lines: bytes, runner: Sequence[str] = RUNNERS["python"]) -> subprocess.CompletedProcess[bytes]:
     """Run a node to its end on an input that ends."""
     return subprocess.run([*runner, *options], input=lines, capture_output=True, timeout=PATIENCE, check=False)
+
+
+def heed_signals(test: SynchronousTestCase) -> None:
+    """Let what a test starts heed the signals that drain, even if the tests run in a shell's background or by nohup."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            # What is handled here is at its default in another program.
+            signal.signal(number, lambda *_: None)
+            test.addCleanup(signal.signal, number, signal.SIG_IGN)
 
 
 def awkward_environment(start: str = "") -> dict[str, str]:
@@ -126,13 +139,16 @@ class Process:
             line += byte
         return line
 
-    def read_rest(self) -> bytes:
+    def read_rest(self, patience: float = PATIENCE) -> bytes:
         """Read standard output to its end."""
         assert self.popen.stdout is not None
         rest = b""
-        while chunk := os.read(self.popen.stdout.fileno(), 65536):
+        while select.select([self.popen.stdout], [], [], patience)[0]:
+            chunk = os.read(self.popen.stdout.fileno(), 65536)
+            if not chunk:
+                return rest
             rest += chunk
-        return rest
+        raise AssertionError(f"standard output does not end; log:\n{self.log}")
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         """Send a signal."""

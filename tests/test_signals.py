@@ -23,6 +23,7 @@ from tests.support import (
     bodies,
     by_request,
     connect,
+    heed_signals,
     message,
     read_to_end,
 )
@@ -39,6 +40,10 @@ def pause(seconds: float) -> None:
 
 class SignalsTestCase(SynchronousTestCase):
     """Starts processes, and sees to their end."""
+
+    def setUp(self) -> None:
+        """Heed signals."""
+        heed_signals(self)
 
     def start(self, *command: str, **options: Any) -> Process:
         """Start a node on standard input; it has handled its init, so it handles signals."""

@@ -31,6 +31,7 @@ from tests.support import (
     awkward_environment,
     bodies,
     by_request,
+    heed_signals,
     message,
     run,
     wait_until,
@@ -424,6 +425,7 @@ class TerminalTests(StandardIOTestCase):
 
     def setUp(self) -> None:
         """Start a node at a terminal of its own."""
+        heed_signals(self)
         self.screen, terminal = os.openpty()
         self.addCleanup(self.hang_up)
         self.addCleanup(os.close, terminal)
