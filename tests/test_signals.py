@@ -340,8 +340,8 @@ class WatchdogTests(SignalsTestCase):
         for process in processes:
             self.assertEqual(process.wait(), 1, process.log)
         took = time.monotonic() - began
-        # Two seconds is the promise; a busy machine has a little more.
-        self.assertTrue(0.2 <= took < 2.7, took)
+        # Two seconds is the promise; a busy machine, with three such processes on it, has a little more.
+        self.assertTrue(0.2 <= took < 3.2, took)
         return processes
 
     def test_ignored_cancellation(self) -> None:
