@@ -35,7 +35,8 @@ _COLLECT_AFTER = 50_000
 #: A signal within so many seconds of the last one counts as the same: supervisors and terminals send several at once.
 _ESCALATION_SECONDS = 0.5
 
-#: The watchdog ends the process so long after the service should have ended. That leaves half a second of the 2 s to a busy machine.
+#: The watchdog ends the process so long after the service should have ended. Half a second of the 2 s is left to a busy
+#: machine.
 _WATCHDOG_SECONDS = MAX_GRACE + 0.5
 
 
