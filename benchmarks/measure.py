@@ -34,11 +34,10 @@ def python(module: str, *arguments: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a whole process took: seconds by the clock, seconds of CPU, and bytes at its largest."""
+    """What a whole process took: seconds by the clock, and seconds of CPU."""
 
     seconds: float
     cpu: float
-    peak: int
 
 
 class Process:
@@ -109,7 +108,7 @@ class Process:
         self.popen.returncode = os.waitstatus_to_exitcode(status)
         if self.popen.returncode:
             raise RuntimeError(f"{self.popen.args}: status {self.popen.returncode}")
-        return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+        return Cost(seconds, usage.ru_utime + usage.ru_stime)
 
 
 def run_through_pipes(command: Sequence[str], lines: Path, answers: int) -> Cost:

@@ -71,7 +71,7 @@ class _Asker:
 
 def _node(drain: Drain) -> Node:
     node = Node("n1")
-    node.bind(drain, drain.clock, max_in_flight=_IN_FLIGHT + 1)
+    node.bind(drain, max_in_flight=_IN_FLIGHT + 1)
     answer_requests(node)
     return node
 

@@ -34,7 +34,7 @@ class Wait(Resource):
 
 
 drain = Drain(reactor)
-service = DrainingService(drain, reactor)
+service = DrainingService(drain)
 port = os.environ.get("PORT", "8080")
 service.listen(
     serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1:backlog=1024"),

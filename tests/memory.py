@@ -89,7 +89,7 @@ class Client:
 
 
 class House:
-    """A clock, a drain, a node with the task's handlers, and the connections to it."""
+    """A clock, a drain, a node with the usual handlers, and the connections to it."""
 
     def __init__(self, node_id: str | None = "n1", *, max_in_flight: int = 100_000, linger: float = 1.0) -> None:
         self.clock = Clock()
@@ -97,7 +97,7 @@ class House:
         self.node = Node(node_id)
         answer_requests(self.node)
         answer_about_drain(self.node, 25.0)
-        self.node.bind(self.drain, self.clock, max_in_flight=max_in_flight)
+        self.node.bind(self.drain, max_in_flight=max_in_flight)
         self.connections = Connections(self.clock, linger)
 
     def factory(self, **options: Any) -> NodeFactory:

@@ -84,7 +84,7 @@ class Network:
     def add(self, name: str, node: Node, *, init: bool = True) -> Node:
         """Connect a node as its standard streams would be."""
         drain = Drain(self.clock, self.clock.seconds)
-        node.bind(drain, self.clock)
+        node.bind(drain)
         self.nodes[name] = node
         protocol = self.protocols[name] = StandardProtocol(node, Connections(self.clock), control=True)
         protocol.on_end = lambda reason: self.drain(name, reason)

@@ -61,7 +61,7 @@ class AdminCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor: Any = MemoryReactorClock()
         self.drain = Drain(self.reactor, self.reactor.seconds)
-        self.service = DrainingService(self.drain, self.reactor, drain_timeout=25)
+        self.service = DrainingService(self.drain, drain_timeout=25)
         endpoint = TCP4ServerEndpoint(self.reactor, 0)
         self.admin = Admin(self.service, endpoint, Metrics(self.service), may_drain=self.may_drain)
         self.admin.startService()
@@ -354,7 +354,7 @@ class ProcessTests(SynchronousTestCase):
             self.assertEqual(found["twisted_node_requests_total{outcome=ok,type=tcp_request}"], 5)
             self.assertEqual(found["twisted_node_requests_total{outcome=error,type=tcp_request}"], 1)
             self.assertEqual(found["twisted_node_requests_total{outcome=ok,type=tcp_drain_status}"], 1)
-            self.assertEqual(found["twisted_node_refused_lines_total"], 1)
+            self.assertEqual(found["twisted_node_unreadable_lines_total"], 1)
             self.assertEqual(found["twisted_node_request_duration_seconds_count{type=tcp_request}"], 6)
             self.assertEqual(curl(admin, "/drain?timeout=0.5", "-X", "POST")[0], 202)
             client.sendall(message("tcp_request", 9))

@@ -282,7 +282,7 @@ class MisuseTests(SynchronousTestCase):
         """On a socket there is nobody who could pass a message on; a handler that tries is answered crash."""
         clock = Clock()
         node = Node("n1")
-        node.bind(Drain(clock, clock.seconds), clock)
+        node.bind(Drain(clock, clock.seconds))
         socket = NodeProtocol(node, Connections(clock))
         transport = StringTransport()
         socket.makeConnection(transport)

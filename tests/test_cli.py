@@ -261,7 +261,7 @@ class DrainTests(CliCase):
 
 
 class LinesTests(SynchronousTestCase):
-    """Plain lines."""
+    """BatchBody lines."""
 
     def test_quiet(self) -> None:
         """A line comes when something has changed, and every five seconds while only the time does."""

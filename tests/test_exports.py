@@ -23,12 +23,14 @@ ARROWS = {
     "errors": set[str](),
     "phases": set[str](),
     "wire": {"errors"},
-    "drain": {"errors", "phases"},
+    "drain": {"errors", "phases", "waiters"},
     "closing": {"errors", "transports"},
     "transports": set(),
-    "connections": {"errors"},
+    "connections": {"errors", "waiters"},
     "listening": {"errors"},
-    "handlers": {"errors", "wire"},
+    "handlers": {"errors", "names", "wire"},
+    "names": set[str](),
+    "waiters": set[str](),
     "endpoints": {"errors"},
 }
 
@@ -60,12 +62,14 @@ class DoorTests(SynchronousTestCase):
             twisted_node.__all__,
             [
                 "Answer",
+                "BatchBody",
                 "Counts",
                 "Drain",
                 "DrainTimeout",
                 "Draining",
                 "DrainingService",
                 "ErrorCode",
+                "Fixed",
                 "IDrainable",
                 "MisuseError",
                 "Node",
@@ -169,5 +173,6 @@ class ImportTests(SynchronousTestCase):
         )
         said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
         self.assertEqual(
-            said.splitlines(), ["drained", "twisted_node.drain twisted_node.errors twisted_node.phases", "False"]
+            said.splitlines(),
+            ["drained", "twisted_node.drain twisted_node.errors twisted_node.phases twisted_node.waiters", "False"],
         )

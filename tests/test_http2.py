@@ -83,7 +83,7 @@ class HTTP2Tests(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.drain = Drain(self.clock, self.clock.seconds)
-        self.service = DrainingService(self.drain, self.clock, drain_timeout=10)
+        self.service = DrainingService(self.drain, drain_timeout=10)
         self.resource = Hold()
         site = DrainingSite(self.resource, drain=self.drain)
         self.service.listen(TCP4ServerEndpoint(MemoryReactorClock(), 0), site)
@@ -182,7 +182,7 @@ class TLSTests(TestCase):
         folder = Path(self.mktemp())
         certificates = Certificates(folder)
         drain = Drain(reactor)
-        service = DrainingService(drain, reactor)
+        service = DrainingService(drain)
         where = f"ssl:0:interface=127.0.0.1:privateKey={certificates.server}:certKey={certificates.server}"
         listener = service.listen(server_endpoint(reactor, where), DrainingSite(Hold(), drain=drain))
         service.startService()
@@ -205,7 +205,7 @@ class TLSTests(TestCase):
                     self.transport.startTLS(options)
 
         drain = Drain(reactor)
-        service = DrainingService(drain, reactor, drain_timeout=0.2, linger=0.2)
+        service = DrainingService(drain, drain_timeout=0.2, linger=0.2)
         listener = service.listen(server_endpoint(reactor, "tcp:0:interface=127.0.0.1"), Factory.forProtocol(StartTLS))
         service.startService()
         self.addCleanup(service.stopService)

@@ -55,7 +55,7 @@ class ListeningTestCase(TestCase):
 
     def open_endpoint(self, endpoint: IStreamServerEndpoint) -> Listener:
         listener = Listener(endpoint, self.factory())
-        self.successResultOf(listener.open())
+        listener.open()
         self.addCleanup(listener.close)
         return listener
 
@@ -272,7 +272,7 @@ class LifeTests(ListeningTestCase):
         """What cannot be listened to is told by the endpoint's own error."""
         taken: Any = self.open(TCP).host
         second = Listener(serverFromString(reactor, f"tcp:{taken.port}:interface=127.0.0.1"), self.factory())
-        self.failureResultOf(second.open(), CannotListenError)
+        self.assertRaises(CannotListenError, second.open)
         self.assertIsNone(second.host)
 
     def test_close_fails(self) -> None:
@@ -294,17 +294,16 @@ class LifeTests(ListeningTestCase):
         """One that is closed before it listens does not listen afterwards."""
         endpoint, memory = SlowEndpoint(), MemoryEndpoint()
         listener = Listener(endpoint, self.factory())
-        opening = listener.open()
+        listener.open()
         self.successResultOf(listener.close())
         endpoint.listening.callback(await memory.listen(self.factory()))
-        await opening
         self.assertRaises(ConnectionRefusedError, memory.connect)
 
     async def test_opened_again(self) -> None:
         """One that was closed may be opened again."""
         listener = self.open(TCP)
         await listener.close()
-        await listener.open()
+        listener.open()
         client = self.client(listener.host)
         await listener.close()
         self.assertEqual(await self.read(client), b"hello")

@@ -31,12 +31,12 @@ class MetricsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.drain = Drain(self.clock, self.clock.seconds)
-        self.service = DrainingService(self.drain, self.clock)
+        self.service = DrainingService(self.drain)
         self.metrics = Metrics(self.service)
         self.node = Node("n1")
         answer_requests(self.node)
         answer_about_drain(self.node, 25)
-        self.node.bind(self.drain, self.clock)
+        self.node.bind(self.drain)
         self.metrics.watch(self.node)
         self.client = Line(control=True)
 
@@ -68,7 +68,7 @@ class MetricsTests(SynchronousTestCase):
         self.send(b"junk")
         found = self.read()
         self.assertEqual([name for name in found if "made-up" in name], [])
-        self.assertEqual(found["twisted_node_refused_lines_total"], 1)
+        self.assertEqual(found["twisted_node_unreadable_lines_total"], 1)
 
     def test_latency(self) -> None:
         """The histogram holds what took its time, and leaves out what was refused."""
@@ -107,7 +107,7 @@ class MetricsTests(SynchronousTestCase):
     def test_own_registry(self) -> None:
         """A program that has a registry has the figures in it, and nothing else is added."""
         registry = CollectorRegistry()
-        Metrics(DrainingService(Drain(Clock()), Clock()), registry).observe("GET", "ok", 0.1)
+        Metrics(DrainingService(Drain(Clock())), registry).observe("GET", "ok", 0.1)
         found = figures(generate_latest(registry).decode())
         self.assertEqual(found["twisted_node_requests_total{outcome=ok,type=GET}"], 1)
         self.assertEqual([name for name in found if not name.startswith("twisted_node_")], [])

@@ -18,7 +18,7 @@ from twisted_node.drain import Phase
 from twisted_node.errors import ErrorCode, MisuseError, RequestError
 from twisted_node.handlers import Answer, Fixed, Request
 from twisted_node.node import Node
-from twisted_node.wire import Plain
+from twisted_node.wire import BatchBody
 
 
 class NodeTestCase(SynchronousTestCase):
@@ -694,7 +694,7 @@ class TypedTests(SynchronousTestCase):
         self.assertEqual(body, {"type": "double_ok", "in_reply_to": 2, "value": 42, "msg_id": 0})
 
 
-class PlainRequest(Plain):
+class PlainRequest(BatchBody):
     """What is read many at a time."""
 
     count: int = 0

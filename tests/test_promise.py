@@ -57,9 +57,7 @@ class Promise(RuleBasedStateMachine):
 
     @initialize(linger=SECONDS, ends_with_drain=st.booleans())
     def start(self, linger: float, ends_with_drain: bool) -> None:
-        self.service = DrainingService(
-            self.drain, self.clock, drain_timeout=5, linger=linger, ends_with_drain=ends_with_drain
-        )
+        self.service = DrainingService(self.drain, drain_timeout=5, linger=linger, ends_with_drain=ends_with_drain)
         self.house.connections = self.service.connections
         self.service.when_ended().addCallback(self.ends.append)
         for type_ in ("held", "question"):

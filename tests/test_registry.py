@@ -113,7 +113,7 @@ class OwnWorkTests(SynchronousTestCase):
         """The same on sockets."""
         node = Node("n1")
         node.after_init(self.work)
-        node.bind(Drain(self.clock), self.clock)
+        node.bind(Drain(self.clock))
         self.assertEqual(self.done, [])
         for _ in range(2):
             NodeFactory(node).doStart()

@@ -1,4 +1,4 @@
-"""The two samples of the task, byte for byte, whichever way the node is started."""
+"""Two samples, byte for byte, whichever way the node is started."""
 
 from __future__ import annotations
 

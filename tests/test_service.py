@@ -48,7 +48,7 @@ class ServiceTestCase(SynchronousTestCase):
     def start(self, **options: Any) -> None:
         self.house = House()
         self.clock, self.drain, self.node = self.house.clock, self.house.drain, self.house.node
-        self.service = DrainingService(self.drain, self.clock, **{"drain_timeout": 10, "linger": 2, **options})
+        self.service = DrainingService(self.drain, **{"drain_timeout": 10, "linger": 2, **options})
         self.connections = self.service.connections
         self.endpoint, self.control_endpoint = MemoryEndpoint(), MemoryEndpoint()
         self.service.listen(self.endpoint, self.house.factory())
@@ -198,7 +198,7 @@ class StopTests(ServiceTestCase):
     def test_made_while_draining(self) -> None:
         """A service made when its drain has begun does not listen, and ends."""
         self.drain.begin(5)
-        service = DrainingService(self.drain, self.clock)
+        service = DrainingService(self.drain)
         endpoint = MemoryEndpoint()
         service.listen(endpoint, self.house.factory())
         service.startService()
@@ -505,7 +505,7 @@ class StartTests(ServiceTestCase):
 
     def test_other_factories(self) -> None:
         """Any factory may listen; the service knows its address once it has started."""
-        service = DrainingService(self.drain, self.clock)
+        service = DrainingService(self.drain)
         endpoint = MemoryEndpoint()
         listener = service.listen(endpoint, Factory.forProtocol(Protocol))
         self.assertIsNone(listener.host)
@@ -521,7 +521,7 @@ class StartTests(ServiceTestCase):
             def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
                 return fail(CannotListenError(None, 80, OSError("taken")))
 
-        service = DrainingService(self.drain, self.clock)
+        service = DrainingService(self.drain)
         before, after = MemoryEndpoint(), MemoryEndpoint()
         for endpoint in (before, Taken(), after):
             service.listen(endpoint, self.house.factory())
@@ -539,7 +539,7 @@ class StartTests(ServiceTestCase):
             def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
                 return self.listening
 
-        service = DrainingService(self.drain, self.clock)
+        service = DrainingService(self.drain)
         service.listen(endpoint := Slow(), self.house.factory())
         service.startService()
         endpoint.listening.errback(ValueError("late"))
@@ -622,7 +622,7 @@ class SocketTests(TestCase):
     async def serve(self, **options: Any) -> tuple[House, DrainingService, socket.socket]:
         """A service on a real socket, whose time is a clock's, and a client that does not read."""
         house = House()
-        service = DrainingService(house.drain, house.clock, drain_timeout=10, linger=2, **options)
+        service = DrainingService(house.drain, drain_timeout=10, linger=2, **options)
         house.node.handle("much")(lambda _: {"data": "x" * 8_000_000})
         factory = house.factory()
         listener = service.listen(TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1"), factory)

@@ -404,9 +404,9 @@ class StreamsTests(StandardIOTestCase):
             self.addCleanup(os.close, end)
         reading, writing, _, output = ends
         reactor = MemoryReactorClock()
-        service = DrainingService(Drain(reactor, reactor.seconds), reactor)
+        service = DrainingService(Drain(reactor, reactor.seconds))
         node = Node()
-        node.bind(service.drain, reactor)
+        node.bind(service.drain)
         service.listen(StandardStreams(reactor, os.dup(reading), os.dup(output)), StandardStreamsFactory(node, list))
         service.startService()
         (reader,) = (reader for reader in reactor.getReaders() if isinstance(reader, ProcessReader))

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import message
 from twisted_node import Drain, DrainingService, DrainTimeout, Node
-from twisted_node.handlers import printable
+from twisted_node.names import printable
 from twisted_node.status import answer_statistics, describe
 
 
@@ -37,7 +37,7 @@ class StatusTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.drain = Drain(self.clock, self.clock.seconds)
-        self.service = DrainingService(self.drain, self.clock, drain_timeout=25, linger=0.5)
+        self.service = DrainingService(self.drain, drain_timeout=25, linger=0.5)
 
     def test_serving(self) -> None:
         """While serving there is work but no deadline, and it says what a drain would do."""
@@ -78,7 +78,7 @@ class StatusTests(SynchronousTestCase):
         """Send ``statistics`` over a connection."""
         node = Node("n1")
         answer_statistics(node, self.service)
-        node.bind(self.drain, self.clock)
+        node.bind(self.drain)
         line = Line(control=control)
         node.receive(message("statistics", 7), line)
         body: dict[str, Any] = json.loads(line.lines[0])["body"]

@@ -49,7 +49,7 @@ class NotifierTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.drain = Drain(self.clock, self.clock.seconds)
-        self.service = DrainingService(self.drain, self.clock, drain_timeout=300, lame_duck=20)
+        self.service = DrainingService(self.drain, drain_timeout=300, lame_duck=20)
         directory = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, directory)
         self.path = os.path.join(directory, "notify")

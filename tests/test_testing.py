@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.support import message
+from twisted_node.errors import MisuseError
 from twisted_node.handlers import Request
 from twisted_node.node import Node
 from twisted_node.protocol import NodeFactory
@@ -25,7 +26,7 @@ class MemoryServerTests(SynchronousTestCase):
         """Serve a slow handler."""
         self.server = MemoryServer(drain_timeout=10, linger=2)
         self.node = Node("n1")
-        self.node.bind(self.server.drain, self.server.clock)
+        self.node.bind(self.server.drain)
 
         @self.node.handle("slow")
         def slow(request: Request[dict[str, float]]) -> Deferred[dict[str, int]]:
@@ -101,7 +102,7 @@ class MemoryServerTests(SynchronousTestCase):
     def test_listen_too_late(self) -> None:
         """A factory that comes after the start is refused, not forgotten."""
         self.server.connect()
-        self.assertRaises(RuntimeError, self.server.listen, NodeFactory(self.node))
+        self.assertRaises(MisuseError, self.server.listen, NodeFactory(self.node))
 
 
 class Refusing(Factory):

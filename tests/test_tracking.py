@@ -26,8 +26,9 @@ from zope.interface.verify import verifyObject
 from tests.documents import namespace
 from tests.transports import MemoryTransport
 from twisted_node import Drain, DrainingService, IDrainable, Node, Phase
+from twisted_node.names import peer_name
 from twisted_node.protocol import NodeFactory
-from twisted_node.tracking import TrackedConnection, TrackedFactory, describe, tracked
+from twisted_node.tracking import TrackedConnection, TrackedFactory, tracked
 
 
 class Plain(Protocol):
@@ -70,7 +71,7 @@ class TrackingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.drain = Drain(self.clock, self.clock.seconds)
-        self.service = DrainingService(self.drain, self.clock, drain_timeout=10)
+        self.service = DrainingService(self.drain, drain_timeout=10)
 
     def listen(self, factory: Any) -> Any:
         """Have the service listen; return the factory that makes what it listens with."""
@@ -226,14 +227,14 @@ class ByConnectionTests(TrackingTests):
         """Addresses are named as a person would: IPv6 and unix ones too."""
         from twisted.internet.address import IPv6Address, UNIXAddress
 
-        self.assertEqual(describe(IPv6Address("TCP", "::1", 80)), "::1:80")
-        self.assertEqual(describe(UNIXAddress(b"/x")), "b'/x'")
-        self.assertEqual(describe(UNIXAddress(None)), "UNIXAddress(None)")
+        self.assertEqual(peer_name(IPv6Address("TCP", "::1", 80)), "::1:80")
+        self.assertEqual(peer_name(UNIXAddress(b"/x")), "b'/x'")
+        self.assertEqual(peer_name(UNIXAddress(None)), "UNIXAddress(None)")
 
     def test_wrapped(self) -> None:
         """A factory that registers its connections itself does so within others too."""
         node = Node("n1")
-        node.bind(self.drain, self.clock)
+        node.bind(self.drain)
         inner = NodeFactory(node)
         outer = WrappingFactory(WrappingFactory(inner))
         self.assertIs(tracked(outer, self.service.connections, self.drain), outer)

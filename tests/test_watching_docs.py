@@ -60,7 +60,7 @@ class DocsTests(SynchronousTestCase):
     def test_figures(self) -> None:
         """Every figure is explained."""
         table = TEXT.split("## Figures for Prometheus")[1].split("## At a terminal")[0]
-        metrics = Metrics(DrainingService(Drain(Clock()), Clock()))
+        metrics = Metrics(DrainingService(Drain(Clock())))
         metrics.observe("GET", "ok", 0.1)
         for name in figures(generate_latest(metrics.registry).decode()):
             stem = re.sub(r"_(bucket|count|sum|created)?(\{.*)?$|\{.*", "", name).removeprefix("twisted_node")

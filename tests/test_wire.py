@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import message
 from twisted_node.errors import RequestError, UnreadableLine
-from twisted_node.wire import MAX_SOURCE, Message, Plain, body_decoder, decode, encode, lines_decoder
+from twisted_node.wire import MAX_SOURCE, BatchBody, Message, body_decoder, decode, encode, lines_decoder
 
 
 class DecodeTests(SynchronousTestCase):
@@ -238,13 +238,13 @@ class EncodeTests(SynchronousTestCase):
             self.assertEqual(line, expected.encode() + b"\n")
 
 
-class Add(Plain):
+class Add(BatchBody):
     """A plain body."""
 
     number: int
 
 
-class AddStrictly(Plain, forbid_unknown_fields=True):
+class AddStrictly(BatchBody, forbid_unknown_fields=True):
     """A body that leaves no room for what the message has besides."""
 
     number: int
@@ -258,7 +258,7 @@ class LinesTests(SynchronousTestCase):
         self.decode = lines_decoder({"add": Add})
 
     def test_plain(self) -> None:
-        """Plain requests are read, with their bodies."""
+        """BatchBody requests are read, with their bodies."""
         messages = self.decode(message("add", 1, number=3) + message("add", 2, src="c2", number=4, more=[]))
         assert messages is not None
         self.assertEqual(

@@ -1,4 +1,4 @@
-"""The task's messages: every phase and every message, as lines in and lines out."""
+"""Every message in every phase, as lines in and lines out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def reply(body: str) -> bytes:
 
 
 class WorkloadTestCase(SynchronousTestCase):
-    """A node with the task's handlers, on a clock."""
+    """A node with the usual handlers, on a clock."""
 
     def setUp(self) -> None:
         self.house = House()

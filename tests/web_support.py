@@ -77,7 +77,7 @@ class WebTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.drain = Drain(self.clock, self.clock.seconds)
-        self.service = DrainingService(self.drain, self.clock, drain_timeout=10)
+        self.service = DrainingService(self.drain, drain_timeout=10)
         self.resource = Hold()
         self.site = self.make_site(self.resource)
 

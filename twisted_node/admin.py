@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.server import Site
@@ -21,6 +21,7 @@ from twisted_node.listening import Listener
 from twisted_node.metrics import Metrics
 from twisted_node.service import DrainingService
 from twisted_node.transports import read_waiting
+from twisted_node.waiters import Waiters
 
 __all__ = ["Admin"]
 
@@ -58,10 +59,7 @@ class Admin(Service):
             CannotListenError: the port cannot be bound.
         """
         super().startService()
-        failures: list[Any] = []
-        self.listener.open().addErrback(failures.append)
-        if failures:
-            failures[0].raiseException()
+        self.listener.open()
         self._events.start()
 
     def stopService(self) -> Deferred[Statistics]:
@@ -84,7 +82,7 @@ class _Factory(WrappingFactory):
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._timer: IDelayedCall | None = None
-        self._waiters: list[Deferred[None]] = []
+        self._for_empty: Waiters[None] = Waiters()
 
     def finish(self, clock: Any) -> None:
         """Answer what has been asked, and close."""
@@ -92,31 +90,23 @@ class _Factory(WrappingFactory):
             read_waiting(connection)
             connection.unregisterProducer()
             connection.loseConnection()
-        self._timer = clock.callLater(_SECONDS_FOR_LAST_WORDS, self._abort)
+        if self.protocols:
+            self._timer = clock.callLater(_SECONDS_FOR_LAST_WORDS, self._abort)
 
     def when_empty(self) -> Deferred[None]:
         """Wait until no connection is left."""
-        waiter: Deferred[None] = Deferred()
-        self._waiters.append(waiter)
-        self._look()
-        return waiter
+        return self._for_empty.add() if self.protocols else succeed(None)
 
     def unregisterProtocol(self, p: ProtocolWrapper) -> None:
         """Let go of a connection that is lost."""
         super().unregisterProtocol(p)
-        self._look()
+        if not self.protocols:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._for_empty.fire(None)
 
     def _abort(self) -> None:
         self._timer = None
         for connection in list(self.protocols):
             connection.abortConnection()
-
-    def _look(self) -> None:
-        if self.protocols or not self._waiters:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(None)

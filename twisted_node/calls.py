@@ -56,17 +56,12 @@ class Calls:
             call.timer.cancel()
             call.reply.errback(self._no_reply())
 
-    def way(self, timeout: float = 0.0) -> Asker:
+    def way(self) -> Asker:
         """Find the way to other nodes.
 
-        Args:
-            timeout: seconds that a reply will be waited for.
-
         Raises:
-            MisuseError: there is none, or ``timeout`` is no number of seconds from 0.
+            MisuseError: there is none.
         """
-        if not 0 <= timeout < float("inf"):
-            raise MisuseError(f"timeout: expected seconds from 0, got {timeout!r}")
         if self._route is None:
             raise MisuseError("no way to other nodes: they are reached over standard input and output only")
         return self._route

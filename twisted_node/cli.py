@@ -22,7 +22,7 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 from twisted_node.errors import ErrorCode, NodeError
-from twisted_node.handlers import printable
+from twisted_node.names import printable
 from twisted_node.progress import best_display, table, verdict
 from twisted_node.status import Picture
 

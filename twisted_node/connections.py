@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import Attribute, Interface
+
+from twisted_node.waiters import Waiters
 
 __all__ = ["FIRST_WORDS", "Connection", "Connections", "IDrainingFactory"]
 
@@ -71,7 +73,7 @@ class Connections:
         self._keeping = True
         self._new_since = self._drain_began = 0.0
         self._timers: list[IDelayedCall] = []
-        self._empty_waiters: list[Deferred[None]] = []
+        self._for_empty: Waiters[None] = Waiters()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -88,18 +90,11 @@ class Connections:
         self._open.pop(connection, None)
         self._finished.discard(connection)
         if not self._open:
-            waiters, self._empty_waiters = self._empty_waiters, []
-            for waiter in waiters:
-                waiter.callback(None)
+            self._for_empty.fire(None)
 
     def when_empty(self) -> Deferred[None]:
         """Wait until no connection is open; fires at once if none is."""
-        waiter: Deferred[None] = Deferred(self._empty_waiters.remove)
-        if self._open:
-            self._empty_waiters.append(waiter)
-        else:
-            waiter.callback(None)
-        return waiter
+        return self._for_empty.add() if self._open else succeed(None)
 
     def begin_drain(self) -> None:
         """Tell each connection that the drain has begun."""

@@ -16,13 +16,14 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList, race
+from twisted.internet.defer import Deferred, DeferredList, race, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_node.errors import Draining, DrainTimeout, MisuseError
+from twisted_node.errors import Draining, DrainTimeout, check_seconds
 from twisted_node.phases import NEXT, Counts, Event, Phase, Statistics
+from twisted_node.waiters import Waiters
 
 __all__ = ["Counts", "Drain", "Phase", "Statistics"]
 
@@ -45,6 +46,7 @@ class Drain:
         self.counts = Counts()
         #: When the deadline is, on ``monotonic``; None until the drain begins.
         self.deadline: float | None = None
+        #: Why the drain, or the lame duck, began; empty while serving.
         self.reason = ""
         #: Whether new work is to be refused; a plain attribute, since each request asks.
         self.refusing = False
@@ -58,8 +60,8 @@ class Drain:
         self._time_is_up: Deferred[None] = Deferred()
         # One for all that is cut: making a Failure for each of 100,000 takes a third of a second.
         self._time_out = Failure(DrainTimeout(""))
-        self._draining_waiters: list[Deferred[None]] = []
-        self._drained_waiters: list[Deferred[Statistics]] = []
+        self._for_draining: Waiters[None] = Waiters()
+        self._for_drained: Waiters[Statistics] = Waiters()
         self._deadline_watchers: list[Callable[[float], object]] = []
 
     @property
@@ -115,7 +117,7 @@ class Drain:
         Raises:
             MisuseError: ``timeout`` is no number of seconds from 0.
         """
-        _check_seconds("timeout", timeout)
+        check_seconds("timeout", timeout)
         begun, self._phase = self._phase, NEXT[self._phase][Event.BEGIN]
         if begun is not self._phase:
             self.refusing = True
@@ -123,9 +125,7 @@ class Drain:
             self._stop_timer()
             self.reason, self._began = reason, self.monotonic()
             self._set_deadline(self._began + timeout)
-            draining, self._draining_waiters = self._draining_waiters, []
-            for waiter in draining:
-                waiter.callback(None)
+            self._for_draining.fire(None)
             self._race()
         elif self._phase is Phase.DRAINING:
             self._set_deadline(self.monotonic() + timeout)
@@ -147,8 +147,8 @@ class Drain:
         Returns:
             As :meth:`begin`, and raises what it does.
         """
-        _check_seconds("delay", delay)
-        _check_seconds("timeout", timeout)
+        check_seconds("delay", delay)
+        check_seconds("timeout", timeout)
         if self._phase is Phase.SERVING:
             self.reason = reason
             self._timer = self.clock.callLater(delay, self._end_lame_duck, timeout)
@@ -161,12 +161,7 @@ class Drain:
         Returns:
             Fires in the same turn; at once if it has begun.
         """
-        waiter: Deferred[None] = Deferred(self._draining_waiters.remove)
-        if self.refusing:
-            waiter.callback(None)
-        else:
-            self._draining_waiters.append(waiter)
-        return waiter
+        return succeed(None) if self.refusing else self._for_draining.add()
 
     def when_drained(self) -> Deferred[Statistics]:
         """Wait for the drain to end.
@@ -174,12 +169,7 @@ class Drain:
         Returns:
             Fires with the final statistics; at once if it has ended.
         """
-        waiter: Deferred[Statistics] = Deferred(self._drained_waiters.remove)
-        if self.ended:
-            waiter.callback(self.statistics())
-        else:
-            self._drained_waiters.append(waiter)
-        return waiter
+        return succeed(self.statistics()) if self.ended else self._for_drained.add()
 
     def watch_deadline(self, watcher: Callable[[float], object]) -> None:
         """Have a function told of the deadline.
@@ -263,9 +253,7 @@ class Drain:
         self._cut_by_deadline = 0 if winner[0] == 0 else self.counts.cut - self._cut_before
         event = Event.DEADLINE if self._cut_by_deadline else Event.EMPTY
         self._phase = NEXT[self._phase][event]
-        drained, self._drained_waiters = self._drained_waiters, []
-        for waiter in drained:
-            waiter.callback(self.statistics())
+        self._for_drained.fire(self.statistics())
 
     def _set_deadline(self, deadline: float) -> None:
         if self.deadline is not None and deadline >= self.deadline:
@@ -293,8 +281,3 @@ class Drain:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _check_seconds(name: str, seconds: float) -> None:
-    if not 0 <= seconds < float("inf"):
-        raise MisuseError(f"{name}: expected seconds from 0, got {seconds!r}")

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["DrainTimeout", "Draining", "ErrorCode", "MisuseError", "NodeError", "RequestError", "UnreadableLine"]
+__all__ = [
+    "DrainTimeout",
+    "Draining",
+    "ErrorCode",
+    "MisuseError",
+    "NodeError",
+    "RequestError",
+    "UnreadableLine",
+    "check_seconds",
+]
 
 
 class ErrorCode(IntEnum):
@@ -73,3 +82,13 @@ class UnreadableLine(RequestError):
 
     def __init__(self, text: str) -> None:
         super().__init__(ErrorCode.MALFORMED_REQUEST, text)
+
+
+def check_seconds(name: str, seconds: float) -> None:
+    """Check an argument that is a time.
+
+    Raises:
+        MisuseError: it is no number of seconds from 0; naming it.
+    """
+    if not 0 <= seconds < float("inf"):
+        raise MisuseError(f"{name}: expected seconds from 0, got {seconds!r}")

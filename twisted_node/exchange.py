@@ -16,7 +16,7 @@ from twisted.web.http_headers import Headers
 
 from twisted_node.drain import Drain
 from twisted_node.errors import Draining, DrainTimeout
-from twisted_node.tracking import describe
+from twisted_node.names import peer_name, printable
 
 __all__ = ["Exchange"]
 
@@ -51,13 +51,13 @@ class Exchange:
             drain.track(self, self._work, while_draining=True).addErrback(self._was_cut)
 
     def __str__(self) -> str:
-        client = describe(self.request.client)
+        client = peer_name(self.request.client)
         if self.receiving:
             return f"request being received from {client}"
         kind = "websocket " if self.upgraded else ""
-        # Escaped, for a log line must stay one; without the query, which may hold secrets.
-        words = f"{_text(self.request.method)} {_text(self.request.uri.partition(b'?')[0])}"
-        return f"{kind}{words} from {client}"
+        # Without the query, which may hold secrets.
+        words = b" ".join([self.request.method, self.request.uri.partition(b"?")[0]]).decode("latin-1")
+        return f"{kind}{printable(words, 200)} from {client}"
 
     def refuse(self) -> None:
         """Answer 503 without serving it, though it may not be there as a whole."""
@@ -137,12 +137,4 @@ class Exchange:
         request.write(body)
         request.finish()
         # The resource may not have noticed, and answer in vain.
-        request.write = request.finish = _ignore
-
-
-def _text(value: bytes) -> str:
-    return value.decode("latin-1").encode("unicode_escape").decode()
-
-
-def _ignore(*_: object) -> None:
-    pass
+        request.write = request.finish = lambda *_: None

@@ -9,9 +9,10 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from twisted_node.errors import ErrorCode, MisuseError
+from twisted_node.names import printable
 from twisted_node.wire import Body
 
-__all__ = ["CUT", "REFUSED", "Answer", "Asker", "Fixed", "Handler", "HandlerFunction", "Request", "printable"]
+__all__ = ["CUT", "REFUSED", "Answer", "Asker", "Fixed", "Handler", "HandlerFunction", "Request"]
 
 _B = TypeVar("_B")
 
@@ -58,18 +59,6 @@ class Fixed(Mapping[str, Any]):
     __eq__ = object.__eq__
 
 
-def printable(text: str, longest: int = 1000) -> str:
-    """Make a text that a client chose fit for a log or a screen, which act on what is not printable.
-
-    Args:
-        text: anything.
-        longest: characters; the rest is left out.
-    """
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text[:longest]
-    )
-
-
 class Asker(Protocol):
     """Where a line came from, and where its answer goes."""
 
@@ -92,7 +81,8 @@ class Request(msgspec.Struct, Generic[_B], gc=False):
     """One request, as its handler gets it.
 
     ``body`` is of the type that the handler was registered with, or a ``dict``. ``msg_id`` is None if the client gave
-    none. ``started`` is the time on the drain's monotonic clock, in seconds.
+    none. ``started`` is when it (or the chunk that it came in) was read, in seconds on
+    the drain's monotonic clock; 0 unless the node has an observer.
     """
 
     src: str

@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 __all__ = ["Listener"]
 
@@ -64,18 +65,22 @@ class Listener:
         # A socket that another process holds too: its queue, path and mode are left to the successor.
         self._adopted = endpoint if isinstance(endpoint, AdoptedStreamServerEndpoint) else None
 
-    def open(self) -> Deferred[IListeningPort]:
-        """Listen.
+    def open(self) -> None:
+        """Listen; an endpoint that takes its time can only fail in the log.
 
-        Returns:
-            Fires with the port; fails with ``CannotListenError`` and the like.
+        Raises:
+            CannotListenError: the endpoint cannot be listened to; or whatever else it says.
         """
         self._wanted = True
         path_and_mode = _path_and_mode(self._adopted) if self._adopted else None
-        listening: Deferred[IListeningPort] = maybeDeferred(self.endpoint.listen, self.factory)
-        return listening.addCallback(self._opened, path_and_mode)
+        opening: Deferred[IListeningPort] = maybeDeferred(self.endpoint.listen, self.factory)
+        opened = opening.addCallback(self._opened, path_and_mode)
+        failures: list[Failure] = []
+        opened.addErrback(failures.append if opened.called else _not_listening)
+        if failures:
+            failures[0].raiseException()
 
-    def _opened(self, port: IListeningPort, path_and_mode: tuple[bytes, int] | None) -> IListeningPort:
+    def _opened(self, port: IListeningPort, path_and_mode: tuple[bytes, int] | None) -> None:
         self._port = port
         self.host = port.getHost()
         _log.info("listening on {host}", host=self.host)
@@ -90,7 +95,6 @@ class Listener:
         if not self._wanted:
             # An endpoint that took its time, and a drain that did not wait for it.
             self.close()
-        return port
 
     def close(self) -> Deferred[None]:
         """Close the port; whoever waits in its queue is accepted first, in this turn.
@@ -109,6 +113,10 @@ class Listener:
                 port._bindPath = b"\0removed"
         stop: Callable[[], Any] = port.stopListening
         return maybeDeferred(stop).addErrback(lambda failure: _log.failure("while closing {port}", failure, port=port))
+
+
+def _not_listening(failure: Failure) -> None:
+    _log.failure("not listening", failure)
 
 
 def _shut_the_door(port: tcp.Port) -> bool:

@@ -125,6 +125,10 @@ class _State(Collector):
             ("refused", "Work turned away by the drain without being started.", statistics.refused),
             ("cut", "Work given up, by the deadline or because its answer could not be written.", statistics.cut),
             ("undelivered", "Work that finished after its client had gone.", statistics.undelivered),
-            ("refused_lines", "Lines that named nobody to answer.", sum(node.unreadable_lines for node in self.nodes)),
+            (
+                "unreadable_lines",
+                "Lines that named nobody to answer.",
+                sum(node.unreadable_lines for node in self.nodes),
+            ),
         ):
             yield CounterMetricFamily(f"twisted_node_{name}", text, value)

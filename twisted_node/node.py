@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted_node import wire
 from twisted_node.calls import Calls
 from twisted_node.drain import Drain
-from twisted_node.errors import DrainTimeout, ErrorCode, RequestError, UnreadableLine
+from twisted_node.errors import DrainTimeout, ErrorCode, RequestError, UnreadableLine, check_seconds
 from twisted_node.handlers import Asker, Fixed, Handler, Request
 from twisted_node.outgoing import Outgoing
 from twisted_node.registry import Registry
@@ -48,6 +48,11 @@ class Node(Registry):
         node_id: its name, if it is known before an ``init`` message tells.
     """
 
+    #: What it runs with, once it was bound.
+    drain: Drain
+    clock: IReactorTime
+    max_in_flight: int
+
     def __init__(self, node_id: str | None = None) -> None:
         super().__init__()
         #: All nodes of the cluster, as ``init`` named them.
@@ -71,17 +76,16 @@ class Node(Registry):
     def node_id(self, name: str | None) -> None:
         self._outgoing.name = name
 
-    def bind(self, drain: Drain, clock: IReactorTime, max_in_flight: int = 100_000) -> None:
+    def bind(self, drain: Drain, max_in_flight: int = 100_000) -> None:
         """Give the node what it runs with; called once, before its first line.
 
         Args:
-            drain: holds its requests in flight.
-            clock: for what handlers do later, and for timeouts.
+            drain: holds its requests in flight, and has the clock.
             max_in_flight: beyond so many, requests are answered temporarily unavailable (11).
         """
         self.drain = drain
         self._outgoing.counts = drain.counts
-        self.clock = clock
+        self.clock = drain.clock
         self.max_in_flight = max_in_flight
 
     def start(self) -> None:
@@ -119,7 +123,8 @@ class Node(Registry):
         Raises:
             MisuseError, TypeError, ValueError: as :meth:`send`; and ``timeout`` is no number of seconds from 0.
         """
-        self.calls.way(timeout)
+        check_seconds("timeout", timeout)
+        self.calls.way()
         if self.calls.ended:
             return self.calls.refuse(self.clock)
         return self.calls.call(dest, *self._outgoing.call(dest, body), timeout, self.clock)
@@ -148,9 +153,7 @@ class Node(Registry):
         Returns:
             How many were served before the rest had to go the long way; None if all were.
         """
-        if self._decode_lines is None:
-            self._decode_lines = self._make_lines_decoder()
-        messages = self._decode_lines(lines)
+        messages = self._decode_many(lines)
         drain, handlers, outgoing, observer = self.drain, self._handlers, self._outgoing, self.observer
         if messages is None or self.node_id is None or len(messages) > self.max_in_flight - drain.in_flight:
             return 0
@@ -192,7 +195,9 @@ class Node(Registry):
         try:
             handler = self._find(message, asker)
             if self.drain.refusing and not handler.while_draining:
-                self._refuse(message, asker, handler.refused)
+                self.drain.counts.refused += 1
+                self._outgoing.reply(message, asker, "error", handler.refused)
+                self._observe(message.type, "refused", 0.0)
                 return
             body = self._check(message, handler)
         except RequestError as error:
@@ -288,11 +293,6 @@ class Node(Registry):
             error = RequestError(ErrorCode.CRASH, f"{request.type} failed: {type(error).__name__}")
         self._outgoing.error(request, request.asker, error)
         return "error"
-
-    def _refuse(self, message: Message, asker: Asker, words: Body) -> None:
-        self.drain.counts.refused += 1
-        self._outgoing.reply(message, asker, "error", words)
-        self._observe(str(message.type), "refused", 0.0)
 
     def _observe(self, *event: Any) -> None:
         if self.observer is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Protocol
 
-from twisted_node.handlers import printable
+from twisted_node.names import printable
 from twisted_node.status import Picture
 
 __all__ = ["Display", "best_display", "table", "verdict"]

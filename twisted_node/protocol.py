@@ -193,7 +193,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
 
     def read_waiting(self) -> None:
         """Read what the client has sent already, unless it does not read its answers."""
-        if not self._input_ended and not getattr(self.transport, "producerPaused", False):
+        if not self._input_ended:
             read_waiting(self.transport)
 
     def finish(self) -> None:

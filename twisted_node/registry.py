@@ -110,15 +110,17 @@ class Registry:
 
         return register
 
-    def _make_lines_decoder(self) -> Callable[[bytes], list[Any] | None]:
-        """Make what reads many requests at once that need no look at their handler's terms."""
-        return lines_decoder(
-            {
-                type_: handler.body_type
-                for type_, handler in self._handlers.items()
-                if not (handler.while_draining or handler.control or handler.before_init)
-            }
-        )
+    def _decode_many(self, lines: bytes) -> list[Any] | None:
+        """Read lines if all are plain requests, whose handlers have no terms to be looked at; else return None."""
+        if self._decode_lines is None:
+            self._decode_lines = lines_decoder(
+                {
+                    type_: handler.body_type
+                    for type_, handler in self._handlers.items()
+                    if not (handler.while_draining or handler.control or handler.before_init)
+                }
+            )
+        return self._decode_lines(lines)
 
     def after_init(self, function: _C) -> _C:
         """Register what is done once the node has its name; a decorator.

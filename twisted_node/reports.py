@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -26,18 +25,15 @@ class Reports:
     Args:
         drain: the work in flight.
         connections: those that are open.
-        clock: for what is said every few seconds.
         ends_by: tells by when the shutdown is over, on the drain's monotonic clock; None if that is not known.
     """
 
-    def __init__(
-        self, drain: Drain, connections: Connections, clock: IReactorTime, ends_by: Callable[[], float | None]
-    ) -> None:
+    def __init__(self, drain: Drain, connections: Connections, ends_by: Callable[[], float | None]) -> None:
         self._drain = drain
         self._connections = connections
         self._ends_by = ends_by
         self._loop = LoopingCall(self._report)
-        self._loop.clock = clock
+        self._loop.clock = drain.clock
 
     def lame_duck(self, seconds: float, reason: str) -> None:
         """Say that the service goes on for so many seconds, as a lame duck."""

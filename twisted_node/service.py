@@ -12,15 +12,16 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from twisted_node.connections import Connections
 from twisted_node.drain import Drain, Phase, Statistics
+from twisted_node.errors import check_seconds
 from twisted_node.listening import Listener
 from twisted_node.reports import Reports
 from twisted_node.tracking import tracked
+from twisted_node.waiters import Waiters
 
 __all__ = ["MAX_GRACE", "DrainingService"]
 
@@ -43,30 +44,34 @@ class DrainingService(Service):
     listening. A listener that does not close properly is logged.
 
     Args:
-        drain: the work in flight.
-        clock: for the timers of connections; the reactor.
+        drain: the work in flight, and the clock of all that is here.
         drain_timeout: seconds from the beginning of a drain until what is left is cut.
         lame_duck: seconds that readiness fails before a stop's drain begins.
         linger: seconds that a closing connection waits for its client.
         ends_with_drain: whether a drain that somebody else began (a message, say) ends the service too; otherwise it
             goes on refusing until :meth:`end` or ``stopService``.
+
+    Raises:
+        MisuseError: one of the times is no number of seconds from 0.
     """
 
     def __init__(
         self,
         drain: Drain,
-        clock: IReactorTime,
         *,
         drain_timeout: float = 25.0,
         lame_duck: float = 0.0,
         linger: float = 1.0,
         ends_with_drain: bool = True,
     ) -> None:
+        check_seconds("drain_timeout", drain_timeout)
+        check_seconds("lame_duck", lame_duck)
+        check_seconds("linger", linger)
         self.drain = drain
-        self.clock = clock
+        self.clock = drain.clock
         self.drain_timeout = drain_timeout
         self.lame_duck = lame_duck
-        self.connections = Connections(clock, linger)
+        self.connections = Connections(drain.clock, linger)
         #: By when it is over, but for a short grace, on the drain's monotonic clock; None until the end was asked for.
         self.ends_by: float | None = None
         self._ends_with_drain = ends_with_drain
@@ -79,8 +84,8 @@ class DrainingService(Service):
         self._closing = False
         self._emptied: Deferred[None] = Deferred()
         self._ended: Statistics | None = None
-        self._waiters: list[Deferred[Statistics]] = []
-        self._reports = Reports(drain, self.connections, clock, lambda: self.ends_by)
+        self._waiters: Waiters[Statistics] = Waiters()
+        self._reports = Reports(drain, self.connections, lambda: self.ends_by)
         drain.watch_deadline(self._deadline_moved)
         drain.when_draining().addCallback(self._drain_began)
 
@@ -116,17 +121,12 @@ class DrainingService(Service):
         if self.drain.refusing:
             return
         super().startService()
-        failures: list[Failure] = []
-        for listener in self._listeners:
-            opening = listener.open()
-            if opening.called:
-                opening.addErrback(failures.append)
-            else:
-                # An endpoint that takes its time can only fail in the log.
-                opening.addErrback(lambda failure: _log.failure("not listening", failure))
-        if failures:
+        try:
+            for listener in self._listeners:
+                listener.open()
+        except BaseException:
             self._close_listeners()
-            failures[0].raiseException()
+            raise
 
     def stopService(self) -> Deferred[Statistics]:
         """Drain and end.
@@ -172,12 +172,7 @@ class DrainingService(Service):
 
     def when_ended(self) -> Deferred[Statistics]:
         """Wait for the end; fires with the final statistics, at once if it has come."""
-        waiter: Deferred[Statistics] = Deferred(self._waiters.remove)
-        if self._ended is None:
-            self._waiters.append(waiter)
-        else:
-            waiter.callback(self._ended)
-        return waiter
+        return self._waiters.add() if self._ended is None else succeed(self._ended)
 
     def watch_end(self, watcher: Callable[[float], object]) -> None:
         """Have a function told by when it is over.
@@ -192,10 +187,9 @@ class DrainingService(Service):
 
     def _drain_began(self, _: None) -> None:
         self.connections.begin_drain()
-        waiting = -len(self.connections)
+        before = len(self.connections)
         self._close_listeners()
-        waiting += len(self.connections)
-        self._reports.draining(waiting)
+        self._reports.draining(len(self.connections) - before)
         self.drain.when_drained().addCallback(self._drained)
 
     def _close_listeners(self) -> None:
@@ -273,9 +267,7 @@ class DrainingService(Service):
         _cancel(self._last_call)
         statistics = self._ended = self.drain.statistics()
         self._reports.ended(statistics)
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(statistics)
+        self._waiters.fire(statistics)
 
 
 def _cancel(timer: IDelayedCall | None) -> None:

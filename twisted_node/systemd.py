@@ -16,7 +16,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_node.drain import Phase, Statistics
-from twisted_node.handlers import printable
+from twisted_node.names import printable
 from twisted_node.service import DrainingService
 
 __all__ = ["Notifier"]

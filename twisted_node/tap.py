@@ -114,7 +114,6 @@ def _make_service(options: Options, reactor: Any) -> IService:
     on_sockets = bool(options["listen"] or options["control"])
     service = NodeService(
         drain,
-        reactor,
         drain_timeout=options["drain-timeout"],
         lame_duck=options["lame-duck"],
         linger=options["linger"],
@@ -128,7 +127,7 @@ def _make_service(options: Options, reactor: Any) -> IService:
     else:
         streams = _take_streams(options, reactor)
     node = _make_node(service, options, on_sockets)
-    node.bind(drain, reactor, max_in_flight=options["max-in-flight"])
+    node.bind(drain, max_in_flight=options["max-in-flight"])
     if options["admin"]:
         _administer(service, node, options, reactor)
     if streams is None:

@@ -3,7 +3,7 @@ r"""A draining server in memory, for the tests of your own: its clock moves only
 ::
 
     server = MemoryServer()
-    node.bind(server.drain, server.clock)
+    node.bind(server.drain)
     server.listen(NodeFactory(node))
     client = server.connect()
     client.send(b'{"src": "c1", "dest": "n1", "body": {"type": "slow", "msg_id": 1}}\n')
@@ -35,6 +35,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_node.drain import Drain
+from twisted_node.errors import MisuseError
 from twisted_node.phases import Statistics
 from twisted_node.service import DrainingService
 
@@ -54,18 +55,20 @@ class MemoryServer:
         #: Moves all timers, and the time that is measured; in seconds.
         self.clock = Clock()
         self.drain = Drain(self.clock, self.clock.seconds)
-        self.service = DrainingService(
-            self.drain, self.clock, drain_timeout=drain_timeout, lame_duck=lame_duck, linger=linger
-        )
+        self.service = DrainingService(self.drain, drain_timeout=drain_timeout, lame_duck=lame_duck, linger=linger)
         self._endpoints: list[MemoryEndpoint] = []
 
     def listen(self, factory: IProtocolFactory) -> None:
-        """Serve with a factory; those given later are reached by their position in :meth:`connect`."""
+        """Serve with a factory; those given later are reached by their position in :meth:`connect`.
+
+        Raises:
+            MisuseError: the server has started.
+        """
+        if self.service.running:
+            raise MisuseError("the server has started: listen first, then connect")
         endpoint = MemoryEndpoint()
         self._endpoints.append(endpoint)
         self.service.listen(endpoint, factory)
-        if self.service.running:
-            raise RuntimeError("the server has started: listen first, then connect")
 
     def connect(self, position: int = 0) -> MemoryClient:
         """Connect a client, starting the server first if need be.
@@ -93,9 +96,9 @@ class MemoryClient:
     closing too, unless ``lingers`` is set.
     """
 
-    def __init__(self, lingers: bool = False) -> None:
+    def __init__(self) -> None:
         #: Whether the client goes on after the server has closed its half.
-        self.lingers = lingers
+        self.lingers = False
         #: All that the server has written.
         self.received = b""
         #: Whether the server will write no more.

@@ -21,9 +21,10 @@ from twisted_node.closing import GracefulClose
 from twisted_node.connections import Connections, IDrainingFactory
 from twisted_node.drain import Drain
 from twisted_node.errors import DrainTimeout
+from twisted_node.names import peer_name
 from twisted_node.transports import read_waiting
 
-__all__ = ["IDrainable", "TrackedConnection", "TrackedFactory", "describe", "tracked"]
+__all__ = ["IDrainable", "TrackedConnection", "TrackedFactory", "tracked"]
 
 
 _log = Logger()
@@ -80,7 +81,7 @@ class TrackedConnection:
         return getattr(self.protocol, name)
 
     def __str__(self) -> str:
-        return f"connection from {describe(self.transport.getPeer())}"
+        return f"connection from {peer_name(self.transport.getPeer())}"
 
     # What the transport calls.
 
@@ -150,7 +151,7 @@ class TrackedConnection:
 
     def read_waiting(self) -> None:
         """Read what the client has sent already, unless it does not read its answers."""
-        if not self._input_ended and not getattr(self.transport, "producerPaused", False):
+        if not self._input_ended:
             read_waiting(self.transport)
 
     def finish(self) -> None:
@@ -245,9 +246,3 @@ def tracked(factory: Any, connections: Connections, drain: Drain) -> Any:
             return TrackedFactory(factory, connections, drain)
     innermost.connections = connections
     return factory
-
-
-def describe(address: Any) -> str:
-    """Name an address for the log."""
-    host = getattr(address, "host", None)
-    return f"{host}:{address.port}" if host is not None else str(getattr(address, "name", None) or address)

@@ -29,9 +29,12 @@ def unsent_bytes(transport: Any) -> int:
 
 
 def read_waiting(transport: Any) -> None:
-    """Read what waits in the kernel for a connection, in this turn; its protocol gets it as always."""
+    """Read what waits in the kernel for a connection, in this turn; its protocol gets it as always.
+
+    Nothing is read while answers pile up because the client does not read them.
+    """
     raw = raw_transport(transport)
-    if not isinstance(raw, FileDescriptor):
+    if not isinstance(raw, FileDescriptor) or raw.producerPaused:
         return
     for _ in range(_READS_BEFORE_CLOSE):
         if raw.disconnected or not _bytes_waiting(raw):

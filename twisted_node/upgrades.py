@@ -55,9 +55,5 @@ def say_going_away(websocket: Any) -> bool:
         # Its own way to say this closes the connection at once, and a reset may destroy it on its way.
         websocket.transport.write(websocket._wsconn.send(CloseConnection(_GOING_AWAY, _REASON)))
         # Nothing may follow it; the program has not heard of it yet.
-        websocket.sendTextMessage = websocket.sendBytesMessage = websocket.ping = _ignore
+        websocket.sendTextMessage = websocket.sendBytesMessage = websocket.ping = lambda *_: None
     return True
-
-
-def _ignore(*_: object) -> None:
-    pass

@@ -149,7 +149,7 @@ class HTTPConnection(TrackedConnection):
     def _has_half_line(self) -> bool:
         """Say whether the beginning of a request has arrived, less than a line."""
         channel = self._http._channel
-        return isinstance(channel, DrainingChannel) and not channel.requests and channel.has_more()
+        return isinstance(channel, _DrainingChannel) and not channel.requests and channel.has_more()
 
     def _queued_answers(self) -> bool:
         """Say whether HTTP/2 has streams open that are received: their answers may be finished, but not sent."""
@@ -174,7 +174,7 @@ class HTTPConnection(TrackedConnection):
             self.connections.finish_one(self)
 
 
-class DrainingChannel(HTTPChannel):
+class _DrainingChannel(HTTPChannel):
     """HTTP/1, closed in time and without losing an answer."""
 
     connection: HTTPConnection
@@ -230,7 +230,7 @@ class DrainingSite(Site):
 
     def protocol(self) -> Any:
         """Make what speaks HTTP."""
-        return _GenericHTTPChannelProtocol(DrainingChannel())
+        return _GenericHTTPChannelProtocol(_DrainingChannel())
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Make one connection: a :class:`HTTPConnection`, in the place of twisted.web's own."""

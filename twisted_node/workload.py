@@ -1,4 +1,4 @@
-"""The task's handlers: ``tcp_request``, and what every node answers about its drain."""
+"""What the node answers: ``tcp_request``, and what every node says about its drain."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_node.drain import Phase
-from twisted_node.handlers import Answer, Fixed, Request, printable
+from twisted_node.handlers import Answer, Fixed, Request
+from twisted_node.names import printable
 from twisted_node.node import Node
-from twisted_node.wire import Body, Plain
+from twisted_node.wire import BatchBody, Body
 
 __all__ = ["DrainStatus", "TcpRequest", "TcpShutdown", "answer_about_drain", "answer_requests"]
 
@@ -20,7 +21,7 @@ __all__ = ["DrainStatus", "TcpRequest", "TcpShutdown", "answer_about_drain", "an
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] | Annotated[float, msgspec.Meta(ge=0, le=3_600_000)]
 
 
-class TcpRequest(Plain):
+class TcpRequest(BatchBody):
     """Work that takes ``latency_ms``; what it is about (``data``) matters to nobody."""
 
     latency_ms: _Milliseconds = 0
