@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.memory import House
 from tests.support import bodies, message
-from twisted_node.connections import FIRST_WORDS, Connections
+from twisted_node.connections import ASKING_AGAIN, FIRST_WORDS, Connections
 
 
 class Visitor:
@@ -18,6 +18,7 @@ class Visitor:
         self.kept = kept
         self.owed = owed
         self.asking = asking
+        self.lively = False
         self.loses = loses
         #: What it turns out that its client has sent already.
         self.waiting: list[str] = []
@@ -31,6 +32,9 @@ class Visitor:
 
     def is_asking(self) -> bool:
         return self.asking
+
+    def is_lively(self) -> bool:
+        return self.lively
 
     def read_waiting(self) -> None:
         for state in self.waiting:
@@ -53,6 +57,7 @@ class ConnectionsTests(SynchronousTestCase):
 
     def tearDown(self) -> None:
         self.connections.stop_waiting()
+        self.clock.advance(ASKING_AGAIN)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def open(self, visitor: Visitor) -> list[str]:
@@ -259,12 +264,28 @@ class NodeConnectionsTests(SynchronousTestCase):
         talker = self.house.connect()
         talker.send(message("tcp_drain_status"))
         silent = self.house.connect()
-        self.house.clock.advance(FIRST_WORDS / 10)
+        self.house.clock.advance(FIRST_WORDS / 2)
         self.connections.begin_drain()
         self.connections.finish()
         self.assertEqual((talker.transport.half_closed, silent.transport.half_closed), (True, False))
         self.house.clock.advance(FIRST_WORDS)
         self.assertTrue(silent.transport.half_closed)
+
+    def test_lively(self) -> None:
+        """One whose client asks all the time is closed behind its next answer, or when none comes soon."""
+        asking, resting = self.house.connect(), self.house.connect()
+        for client in (asking, resting):
+            client.send(message("tcp_drain_status"))
+        self.house.clock.advance(ASKING_AGAIN / 2)
+        self.connections.begin_drain()
+        self.connections.finish()
+        self.assertEqual((asking.transport.half_closed, resting.transport.half_closed), (False, False))
+        asking.take()
+        asking.send(message("tcp_drain_status"))
+        self.assertIn(b"tcp_drain_status_ok", asking.take())
+        self.assertEqual((asking.transport.half_closed, resting.transport.half_closed), (True, False))
+        self.house.clock.advance(ASKING_AGAIN)
+        self.assertTrue(resting.transport.half_closed)
 
     def test_last_answer(self) -> None:
         """The last answer is written before the connection closes."""

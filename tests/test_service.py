@@ -427,6 +427,9 @@ class Unread:
     def is_asking(self) -> bool:
         return False
 
+    def is_lively(self) -> bool:
+        return False
+
     def read_waiting(self) -> None:
         """Nothing waits."""
 

@@ -14,10 +14,14 @@ from zope.interface import Attribute, Interface
 
 from twisted_node.waiters import Waiters
 
-__all__ = ["FIRST_WORDS", "Connection", "Connections", "IDrainingFactory"]
+__all__ = ["ASKING_AGAIN", "FIRST_WORDS", "Connection", "Connections", "IDrainingFactory"]
 
 #: Seconds that a client which has connected may take to send its first bytes.
 FIRST_WORDS = 0.1
+
+#: Seconds within which a client that asks all the time asks again. Its connection is closed behind the answer to that:
+#: closed in between, it would cross a request on its way.
+ASKING_AGAIN = 0.01
 
 
 class Connection(Protocol):
@@ -34,6 +38,9 @@ class Connection(Protocol):
 
     def is_asking(self) -> bool:
         """Say whether its client is in the middle of asking."""
+
+    def is_lively(self) -> bool:
+        """Say whether its client has asked so lately that it is probably about to ask again."""
 
     def read_waiting(self) -> None:
         """Read what its client has sent already."""
@@ -71,8 +78,9 @@ class Connections:
         self._finishing = False
         self._patient = True
         self._keeping = True
-        self._new_since = self._drain_began = 0.0
+        self._new_since = self._drain_began = self._finishing_since = 0.0
         self._timers: list[IDelayedCall] = []
+        self._asked_again: IDelayedCall | None = None
         self._for_empty: Waiters[None] = Waiters()
 
     def __len__(self) -> int:
@@ -90,6 +98,8 @@ class Connections:
         self._open.pop(connection, None)
         self._finished.discard(connection)
         if not self._open:
+            if self._asked_again is not None and self._asked_again.active():
+                self._asked_again.cancel()
             self._for_empty.fire(None)
 
     def when_empty(self) -> Deferred[None]:
@@ -122,10 +132,18 @@ class Connections:
         """
         return self.draining and self._new_since <= active_at < self._drain_began
 
+    def asked_lately(self, asked_at: float) -> bool:
+        """Say whether a time was so shortly before connections began to be finished that its client may ask again."""
+        since = self._finishing_since
+        return since - ASKING_AGAIN <= asked_at < since and self.clock.seconds() < since + ASKING_AGAIN
+
     def finish(self) -> None:
         """Finish each connection as soon as it may be; those that are kept stay."""
         self._finishing = True
+        self._finishing_since = self.clock.seconds()
         self._look_at_all()
+        if self._open:
+            self._asked_again = self.clock.callLater(ASKING_AGAIN, self._look_at_all)
 
     def stop_waiting(self) -> None:
         """Wait no longer for clients in the middle of asking."""
@@ -170,7 +188,7 @@ class Connections:
         self._look_at_all()
 
     def _must_wait(self, connection: Connection) -> bool:
-        return connection.is_owed() or (self._patient and connection.is_asking())
+        return connection.is_owed() or connection.is_lively() or (self._patient and connection.is_asking())
 
     def _look_at_all(self) -> None:
         if self._finishing:

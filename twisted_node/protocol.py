@@ -73,6 +73,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         self._framing = Framing(max_line)
         self._paused = False
         self._silent = True
+        self._asked_at = 0.0
         self._input_ended = False
         self._finishing = False
 
@@ -99,6 +100,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         if self._finishing:
             return
         self._silent = False
+        self._asked_at = self.connections.clock.seconds()
         self._framing.add(data)
         self._serve()
 
@@ -190,6 +192,10 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     def is_asking(self) -> bool:
         """Say whether the client is in the middle of a line, or about to begin its first."""
         return self._framing.has_half_line or (self._silent and self.connections.is_new(self))
+
+    def is_lively(self) -> bool:
+        """Say whether the client is about to ask again."""
+        return self.connections.asked_lately(self._asked_at)
 
     def read_waiting(self) -> None:
         """Read what the client has sent already, unless it does not read its answers."""

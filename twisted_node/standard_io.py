@@ -158,6 +158,10 @@ class StandardProtocol(NodeProtocol):
         """Make what ends this connection."""
         return _StandardClose(self.transport)
 
+    def is_lively(self) -> bool:
+        """Say no: nobody makes another connection instead of this one."""
+        return False
+
     def read_waiting(self) -> None:
         """Read what has been sent already, unless answers pile up."""
         if not getattr(self.transport._writer, "producerPaused", False):

@@ -149,6 +149,10 @@ class TrackedConnection:
             return self.connections.is_new(self)
         return self.connections.is_lively(self._active_at)
 
+    def is_lively(self) -> bool:
+        """Say no: a client that goes on asking is refused, and its connection closed behind that."""
+        return False
+
     def read_waiting(self) -> None:
         """Read what the client has sent already, unless it does not read its answers."""
         if not self._input_ended:
