@@ -23,13 +23,13 @@ trial: .venv/ready
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=100
 
-# All of it takes five minutes, and goes to benchmarks/results.md. make bench PARTS="stdio tcp": these, to be read only.
+# All of it takes about four minutes, and goes to benchmarks/results.md. make bench PARTS="stdio tcp": these, to be read only.
 bench: .venv/bench
 	$(BIN)/python -m benchmarks $(PARTS)
 
 # Several minutes; writes docs/shutdown.md and its picture. The machine should have nothing else to do.
 bench-shutdown: .venv/bench
-	$(BIN)/python benchmarks/shutdown.py --stops 10 --write
+	$(BIN)/python -m benchmarks.shutdown --stops 10 --write
 
 clean:
 	rm -rf .venv build dist .coverage .coverage.* _trial_temp*

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import statistics
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +62,12 @@ def machine() -> str:
     )
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("Twisted", "msgspec"))
     load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
-    return (
-        f"{os.cpu_count()} cores of {cpu}; Linux {platform.release()};"
+    text = (
+        f"{os.cpu_count()} cores of {cpu}; Linux {platform.release().partition('-')[0]};"
         f" {platform.python_implementation()} {platform.python_version()}, {versions};"
         f" load averages when it ended: {load}."
     )
+    return textwrap.fill(text, 120, break_on_hyphens=False)
 
 
 def _lines(path: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""Stop servers under a storm of clients, and count what is lost: python benchmarks/shutdown.py [--stops N] [--write].
+"""``python -m benchmarks.shutdown [--stops N] [--write]``: stop servers under a storm of clients, count what is lost.
 
 The storm, and what counts as lost, is in ``tests/http_storm.py``. Each server runs in one process (or one worker), with
-its documented graceful settings on and ten seconds to drain, and is stopped by SIGTERM. ``--write`` also writes
-docs/shutdown.md and docs/shutdown.png.
+its documented graceful settings on, and is stopped by SIGTERM. ``--write`` also writes docs/shutdown.md and
+docs/shutdown.png.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def table(stops: dict[str, list[Stop]]) -> str:
     rows = [
         [
             "server",
-            "lost a stop",
+            "lost per stop",
             "refused (503)",
             f"half-sent answered, of {CLIENTS['half_sent']}",
             "last answer to end, ms",
@@ -162,7 +163,7 @@ def draw(stops: dict[str, list[Stop]], path: Path) -> None:
     names = list(stops)
     colours = ["#2a7d4f" if name == "DrainingSite" else "#9aa5b1" for name in names]
     for axes, title, values in (
-        (lost, "requests lost a stop (mean)", [statistics.mean(run.lost for run in stops[n]) for n in names]),
+        (lost, "requests lost per stop (mean)", [statistics.mean(run.lost for run in stops[n]) for n in names]),
         (
             lag,
             "ms from last answer to end (median)",
@@ -185,6 +186,13 @@ def draw(stops: dict[str, list[Stop]], path: Path) -> None:
 
 
 def document(stops: dict[str, list[Stop]], count: int) -> str:
+    how = (
+        f"Written by `python -m benchmarks.shutdown --stops {count} --write`; `make bench-shutdown` passes `--stops"
+        f" 10`. Each server is stopped {count} times by SIGTERM, in turn, on Python {platform.python_version()} and"
+        f" {os.cpu_count()} cores shared with the clients, in one process or worker, its graceful settings on: 25"
+        " seconds to drain for DrainingSite, 10 for the others; twisted.web's own Site has no such setting. The median,"
+        " and in brackets the least and the most:"
+    )
     storm = (
         f"The storm: {CLIENTS['in_flight']} clients with a request of 50 to 400 ms in flight;"
         f" {CLIENTS['keep_alive']} that keep their connection and ask every 5 to 15 ms;"
@@ -193,19 +201,17 @@ def document(stops: dict[str, list[Stop]], count: int) -> str:
     )
     return f"""# Stopped under load
 
-Written by `make bench-shutdown`. Each server is stopped {count} times by SIGTERM, in turn, on Python
-{platform.python_version()} and {os.cpu_count()} cores shared with the clients, its graceful settings on, with ten
-seconds to drain (DrainingSite its 25), and one process or worker. The median, and in brackets the least and the most:
+{textwrap.fill(how, 120, break_on_hyphens=False)}
 
 {table(stops)}
 
-{storm}
+{textwrap.fill(storm, 120, break_on_hyphens=False)}
 
 Lost is a request that was sent whole on a connection that had been made, and got no whole response. A client that keeps
 its connection looks whether the server has closed it before each request. A connection refused is not lost, nor is a
 503: nothing was started, and the client knows.
 
-![Requests lost, and time to the end](shutdown.png)
+![Requests lost per stop, and time to the end](shutdown.png)
 """
 
 

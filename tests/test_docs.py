@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 
 from twisted.trial.unittest import TestCase
-from twisted.web.resource import Resource
 
 from tests.certificates import Certificates
 from tests.documents import programs
@@ -19,7 +18,7 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class WebDocumentTests(TestCase):
-    """``docs/web.md``, program by program; the first is an extract of the others."""
+    """``docs/web.md``, program by program; the first is an extract."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp())
@@ -53,10 +52,13 @@ class WebDocumentTests(TestCase):
         self.assertIn("clean: ", process.log)
 
     def test_extract(self) -> None:
-        """The first program is given a resource."""
-        names: dict[str, object] = {"resource": Resource()}
-        exec(compile(self.extract, "web.md", "exec"), names)
-        self.assertIsInstance(names["service"], DrainingService)
+        """The first program, in a .tac that has its resource and its application."""
+        given = (
+            "from twisted.application.service import Application\n"
+            "from twisted.web.static import File\n"
+            "application, resource = Application('site'), File('.')\n"
+        )
+        self.check(self.start(given + self.extract, str(BIN / "twistd"), "-n", "--pidfile=", "-y"))
 
     def test_tac(self) -> None:
         """The .tac, under twistd."""

@@ -24,7 +24,8 @@ class PageTests(SynchronousTestCase):
         folder.mkdir()
         for name, text in re.findall(r"^`(\w+\.py)`.*?```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE):
             (folder / name).write_text(text)
-        self.assertEqual(sorted(path.name for path in folder.iterdir()), ["hello.py", "test_hello.py"])
+        files = sorted(path.name for path in folder.iterdir())
+        self.assertEqual(files, ["hello.py", "test_hello.py", "test_hello_in_memory.py"])
         # The reader's python3 is the one that runs these tests.
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         commands = re.findall(r"```console\n\$ (.*?)```", PAGE, re.DOTALL)

@@ -6,13 +6,19 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import BIN, PATIENCE, ROOT
 from twisted_node.tap import Options
 
-_FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: All that users and contributors read.
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+_FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: To a file or a section of ours.
+_LINK = re.compile(r"\]\(([^):]+)\)")
 
 
 def blocks(document: str, language: str) -> Iterator[str]:
@@ -20,6 +26,12 @@ def blocks(document: str, language: str) -> Iterator[str]:
     for found in _FENCED.finditer((ROOT / document).read_text()):
         if found[1] == language:
             yield found[2]
+
+
+def sections(document: Path) -> list[str]:
+    """Name the sections of a document as links do."""
+    titles = re.findall(r"(?m)^#+ (.*)$", document.read_text())
+    return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
 class SessionsTests(SynchronousTestCase):
@@ -71,6 +83,11 @@ class SessionsTests(SynchronousTestCase):
 class ReadmeTests(SynchronousTestCase):
     """The rest of the README."""
 
+    def test_your_server(self) -> None:
+        """The extract of a drained server is that of docs/web.md, which is run."""
+        (extract,) = re.findall(r"(?m)(?:^    .*\n)+(?=\nStopped by)", (ROOT / "README.md").read_text())
+        self.assertIn(re.sub(r"(?m)^    ", "", extract), next(blocks("docs/web.md", "python")))
+
     def test_programs(self) -> None:
         """The drain in ten lines is the example of that name, which its session runs."""
         (program,) = blocks("README.md", "python")
@@ -86,9 +103,22 @@ class ReadmeTests(SynchronousTestCase):
         defaults |= {name: default for name, default, _ in Options.optFlags}
         self.assertEqual(told, {**defaults, "listen": None, "control": None})
 
+
+class AllTests(SynchronousTestCase):
+    """Every document."""
+
     def test_links(self) -> None:
-        """Links to files lead to files."""
-        for document in ("README.md", "docs/protocol.md"):
-            folder = (ROOT / document).parent
-            for link in re.findall(r"\]\(([^):#]+)\)", (ROOT / document).read_text()):
-                self.assertTrue((folder / link).exists(), f"{document}: {link}")
+        """Links to files lead to files, and those to a section lead to one."""
+        for document in DOCUMENTS:
+            for file, _, section in (link.partition("#") for link in _LINK.findall(document.read_text())):
+                target = document.parent / file if file else document
+                self.assertTrue(target.exists(), f"{document.name}: {file}")
+                if section:
+                    self.assertIn(section, sections(target), document.name)
+
+    def test_width(self) -> None:
+        """Prose is wrapped at 120 columns; tables and what is typed are not."""
+        for document in DOCUMENTS:
+            prose = _FENCED.sub("", document.read_text())
+            wide = [line for line in prose.splitlines() if len(line) > 120 and not line.startswith(("|", "    "))]
+            self.assertEqual(wide, [], document.name)
