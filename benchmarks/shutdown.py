@@ -24,11 +24,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.http_storm import CLIENTS, Result, Storm
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tests.http_storm import CLIENTS, Result, Storm  # noqa: E402 # found by the path above
-
 BIN = Path(sys.executable).parent
 ASGI = "benchmarks.peers:asgi"
 #: Seconds after which a server that has not ended is killed.
