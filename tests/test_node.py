@@ -728,6 +728,13 @@ class PlainTests(SynchronousTestCase):
         self.assertEqual(self.ask(0, 1, -1, 101, 0), ["count_ok", "count_ok", 1000, 13, "count_ok"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_observed(self) -> None:
+        """The observer hears of each of them."""
+        events: list[tuple[str, str]] = []
+        self.house.node.observer = lambda type_, outcome, _: events.append((type_, outcome))
+        self.ask(0, 1, -1)
+        self.assertEqual(events, [("count", "ok"), ("count", "ok"), ("count", "error")])
+
     def test_many_clients(self) -> None:
         """What is kept encoded for clients does not grow for ever, and is right for each."""
         for number in range(2500):

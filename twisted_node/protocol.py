@@ -199,8 +199,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
 
     def read_waiting(self) -> None:
         """Read what the client has sent already, unless it does not read its answers."""
-        if not self._input_ended:
-            read_waiting(self.transport)
+        read_waiting(self.transport)
 
     def finish(self) -> None:
         """Close without losing what was written."""
