@@ -37,7 +37,7 @@ class EndpointTests(SynchronousTestCase):
         for description, kind in (
             ("tcp:80", twisted_endpoints.TCP4ServerEndpoint),
             ("tcp6:80:interface=\\:\\:1", twisted_endpoints.TCP6ServerEndpoint),
-            ("unix:/tmp/x:mode=600", twisted_endpoints.UNIXServerEndpoint),
+            ("unix:/run/x:mode=600", twisted_endpoints.UNIXServerEndpoint),
             ("haproxy:tcp:80", twisted_endpoints._WrapperServerEndpoint),
         ):
             self.assertIsInstance(self.make(description), kind, description)
@@ -181,7 +181,7 @@ class LocalTests(SynchronousTestCase):
             IPv4Address("TCP", "127.0.0.1", 80),
             IPv4Address("TCP", "127.9.9.9", 80),
             IPv6Address("TCP", "::1", 80),
-            UNIXAddress(b"/tmp/x"),
+            UNIXAddress(b"/run/x"),
             None,
         ):
             self.assertTrue(is_local(address), address)
