@@ -146,32 +146,32 @@ class Node(Registry):
             self._outgoing.end_batch(interrupted)
 
     def _receive_plain(self, lines: bytes, asker: Asker) -> int | None:
-        """Serve lines that are all plain requests, and need no check but that of their fields.
-
-        This is the way of most requests. It spells out what :meth:`receive` would do with them.
+        """Serve lines that are all plain requests: the way of most, it spells out what :meth:`receive` would do.
 
         Returns:
             How many were served before the rest had to go the long way; None if all were.
         """
         messages = self._decode_many(lines)
-        drain, handlers, outgoing, observer = self.drain, self._handlers, self._outgoing, self.observer
+        drain, handlers, observer = self.drain, self._handlers, self.observer
+        counts, reply_from_template = drain.counts, self._outgoing.reply_from_template
         if messages is None or self.node_id is None or len(messages) > self.max_in_flight - drain.in_flight:
             return 0
         started = drain.monotonic() if observer else 0.0
         for position, message in enumerate(messages):
             if drain.refusing:
                 return position
-            body, handler = message.body, handlers[message.body.type_]
-            request = Request(message.src, message.dest, body.type_, body.msg_id, body, asker, started)
+            src, body = message.src, message.body
+            type_, msg_id, handler = body.type_, body.msg_id, handlers[body.type_]
+            request = Request(src, message.dest, type_, msg_id, body, asker, started)
             try:
                 answer: Any = handler.function(request)
             except BaseException:
                 answer = Failure()
             if type(answer) is Fixed:
-                drain.counts.finished += 1
-                outgoing.reply_from_template(message.src, body.msg_id, handler.reply_type, answer)
+                counts.finished += 1
+                reply_from_template(src, msg_id, handler.reply_type, answer)
                 if observer is not None:
-                    self._observe(body.type_, "ok", drain.monotonic() - started)
+                    self._observe(type_, "ok", drain.monotonic() - started)
             else:
                 self._take(answer, request, handler)
         return None

@@ -81,8 +81,9 @@ class Outgoing:
                 self._templates.clear()
             template = wire.reply_template(str(self.name), src, type_, answer)
             self._templates[answer, src] = template
-        self._batch.append(template % (msg_id, self._next_msg_id))
-        self._next_msg_id += 1
+        number = self._next_msg_id
+        self._batch.append(template % (msg_id, number))
+        self._next_msg_id = number + 1
 
     def call(self, dest: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
         """Number a message to another node, and encode it. Some peers take an id of 0 for none.
