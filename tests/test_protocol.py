@@ -469,6 +469,25 @@ class IdleTests(SynchronousTestCase):
         self.assertTrue(self.client.transport.closed)
         self.assertEqual(self.house.clock.getDelayedCalls(), [])
 
+    def test_not_read_from(self) -> None:
+        """A connection that is not read from, because its client does not read, is not idle."""
+        self.client.protocol.pauseProducing()
+        self.assertFalse(self.wait(25))
+        self.client.protocol.resumeProducing()
+        self.assertTrue(self.wait(10))
+
+    def test_line_in_the_kernel(self) -> None:
+        """A line that has arrived in time counts, though the timer came before it was read."""
+        waiting = [STATUS]
+
+        def read_waiting() -> None:
+            while waiting:
+                self.client.send(waiting.pop())
+
+        self.client.protocol.read_waiting = read_waiting  # type: ignore[method-assign] # the kernel's part
+        self.assertFalse(self.wait(19.9))
+        self.assertTrue(self.wait(0.1))
+
     def test_lines(self) -> None:
         """Every line counts, also a wrong one."""
         for line in (STATUS, b"junk\n"):

@@ -378,6 +378,23 @@ class EndTests(SocketsTestCase):
         self.assertEqual(len(answers), wanted)
         self.assertEqual(process.wait(), 0, process.log)
 
+    def test_input_behind_a_pause(self) -> None:
+        """What a client has sent while it was not read from, for it did not read, is answered too when it reads on."""
+        process, port = self.listen("--linger", "5")
+        connection = socket.socket()
+        self.addCleanup(connection.close)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        connection.connect(("127.0.0.1", port))
+        sent = fill(connection)
+        process.signal()
+        process.wait_for_log("draining, at most")
+        connection.settimeout(PATIENCE)
+        answers = by_request(bodies(read_to_end(connection)))
+        connection.close()
+        self.assertGreaterEqual(len(answers), sent)
+        self.assertEqual({answer["type"] for answer in answers.values()}, {"tcp_drain_status_ok"})
+        self.assertEqual(process.wait(), 0, process.log)
+
     def test_client_that_never_reads(self) -> None:
         """A client that never reads costs no more than the deadline; its answers count as cut."""
         process, port = self.listen("--drain-timeout", "1", "--linger", "0.5")
@@ -440,6 +457,25 @@ class EndTests(SocketsTestCase):
             unknown.sendall(message("tcp_drain_status"))
             self.assertRaises(ssl.SSLError, unknown.recv, 1)
         self.assertNotIn("without client certificates", process.log)
+
+
+def fill(connection: socket.socket) -> int:
+    """Send requests until nobody takes them any more; return how many went out whole, at least."""
+    connection.settimeout(0.5)
+    sent = 0
+    try:
+        while True:
+            # All of one length, which divides what any buffer holds.
+            block = b"".join(_padded(number) for number in range(sent, sent + 512))
+            connection.sendall(block)
+            sent += 512
+    except TimeoutError:
+        return sent
+
+
+def _padded(number: int) -> bytes:
+    line = message("tcp_drain_status", number, padding="")
+    return line.replace(b'"padding": ""', b'"padding": "%s"' % (b"x" * (128 - len(line))))
 
 
 def memory(process: Process) -> int:

@@ -72,6 +72,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         self._answers: list[bytes] | None = None
         self._framing = Framing(max_line)
         self._paused = False
+        self._heard = False
         self._silent = True
         self._asked_at = 0.0
         self._input_ended = False
@@ -107,6 +108,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     def _serve(self) -> None:
         """Hand over whole lines, as long as the client reads the answers."""
         while not self._paused and (lines := self._framing.next_lines()) is not None:
+            self._heard = True
             if self.idle_timeout:
                 self.resetTimeout()
             self._answers = []
@@ -141,8 +143,11 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         """Do nothing: the transport says this when it is lost, and ``connectionLost`` follows."""
 
     def timeoutConnection(self) -> None:
-        """Close an idle connection gracefully; one that waits for an answer is not idle."""
-        if self.is_owed():
+        """Close an idle connection gracefully; one that waits for an answer, or is not read from, is not idle."""
+        # Timers come before reads: a line may have arrived in time.
+        self._heard = False
+        self.read_waiting()
+        if self._heard or self._paused or self.is_owed():
             self.setTimeout(self.idle_timeout)
         else:
             self.connections.finish_one(self)
@@ -190,7 +195,9 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         return self.in_flight > 0 or self._answers is not None or self._framing.has_lines
 
     def is_asking(self) -> bool:
-        """Say whether the client is in the middle of a line, or about to begin its first."""
+        """Say whether the client is in the middle of a line, about to begin its first, or not read from for now."""
+        if self._paused and not self._input_ended:
+            return True
         return self._framing.has_half_line or (self._silent and self.connections.is_new(self))
 
     def is_lively(self) -> bool:
