@@ -502,6 +502,56 @@ class TerminalTests(StandardIOTestCase):
         self.check_end()
 
 
+class FilesTests(SynchronousTestCase):
+    """Streams that are files of a kind of their own."""
+
+    def test_full_disk(self) -> None:
+        """Answers that a full disk takes away count as cut, and the exit status says so."""
+        with open("/dev/full", "wb") as full:
+            process = subprocess.run(
+                RUNNERS["python"], input=INIT + message("tcp_request"), stdout=full, stderr=subprocess.PIPE, check=False
+            )
+        self.assertEqual(process.returncode, 1)
+        self.assertIn(b"standard output cannot be written", process.stderr)
+        self.assertIn(b" 2 cut", process.stderr)
+
+    def test_named_pipe(self) -> None:
+        """A pipe with a name ends too, though its writer had closed before the node looked at it."""
+        path = self.mktemp()
+        os.mkfifo(path)
+        reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reading)
+        writing = os.open(path, os.O_WRONLY)
+        os.write(writing, INIT)
+        os.close(writing)
+        os.set_blocking(reading, True)
+        process = subprocess.run(RUNNERS["python"], stdin=reading, capture_output=True, timeout=PATIENCE, check=False)
+        self.assertEqual((process.stdout, process.returncode), (INIT_OK, 0))
+
+
+class UnreadInputTests(SynchronousTestCase):
+    """Input that waits in the pipe while answers pile up."""
+
+    def test_signal(self) -> None:
+        """It is read on, and refused or answered, when the reader goes on during a signal's drain."""
+        process = Process(*RUNNERS["python"])
+        self.addCleanup(process.end)
+        process.send(INIT)
+        process.read_line()
+        assert process.popen.stdin is not None
+        pipe = process.popen.stdin.fileno()
+        sent = 0
+        # While there is room for a page, a line is taken whole.
+        while select.select([], [pipe], [], 0.5)[1]:
+            os.write(pipe, message("tcp_request", sent))
+            sent += 1
+        process.signal()
+        process.wait_for_log("draining, at most")
+        answers = by_request(bodies(process.read_rest()))
+        self.assertEqual(answers.keys(), set(range(sent)))
+        self.assertEqual(process.wait(), 0, process.log)
+
+
 class ReadTests(SynchronousTestCase):
     """Reading from standard input."""
 

@@ -69,14 +69,15 @@ def _own(descriptor: int, flags: int) -> int:
     """Open a stream anew if that can be done.
 
     We make it non-blocking, and that goes with the open file, which other processes, and standard error, may share: on
-    a terminal, long log lines would be lost by it. A regular file is shared on purpose, for its position.
+    a terminal, long log lines would be lost by it. A regular file is shared on purpose, for its position. A pipe with a
+    name would never tell of its end, if its writer has closed before.
     """
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISFIFO(mode) or os.isatty(descriptor):
-        try:
-            return os.open(f"/proc/self/fd/{descriptor}", flags | os.O_NOCTTY | os.O_NONBLOCK)
-        except OSError:
-            pass
+    path = f"/proc/self/fd/{descriptor}"
+    try:
+        if os.isatty(descriptor) or os.readlink(path).startswith("pipe:"):
+            return os.open(path, flags | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        pass
     return os.dup(descriptor)
 
 
@@ -105,13 +106,22 @@ _StandardIO: Any = StandardIO
 class _StandardTransport(_StandardIO):  # type: ignore[misc] # Any, see above
     """Standard input and output, with what a socket's transport has besides."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, protocol: Any, reading: int, writing: int, reactor: Any) -> None:
+        super().__init__(protocol, reading, writing, reactor)
+        # Twisted forgets it when nothing can be written any more.
+        self._output = self._writer
+        mode = os.fstat(writing).st_mode
+        self.has_reader = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(writing)
         # Twisted reads 8 KiB at a time here; with a pipe's 64 KiB a request costs 0.4 microseconds less.
         self._reader.doRead = self._read
 
     def _read(self) -> object:
         return read_from(self._reader.fd, self._reader.dataReceived)
+
+    def unsent_lines(self) -> int:
+        """Count the lines that have not been written whole."""
+        unsent: list[bytes] = [self._output.dataBuffer[self._output.offset :], *self._output._tempDataBuffer]
+        return sum(data.count(b"\n") for data in unsent)
 
     def abortConnection(self) -> None:
         """Drop what is unsent, and close."""
@@ -174,9 +184,16 @@ class StandardProtocol(NodeProtocol):
         self.on_end("standard input ended")
 
     def writeConnectionLost(self) -> None:
-        """Learn that nobody reads the answers any more. Twisted would say nothing further by itself."""
+        """Learn that nothing can be written any more. Twisted would say nothing further by itself."""
+        counts, lines = self.node.drain.counts, self.transport.unsent_lines()
+        if self.transport.has_reader:
+            counts.undelivered += lines
+        else:
+            # Nobody has gone: the disk is full, say.
+            counts.cut += max(1, lines)
+        reason = "nobody reads standard output" if self.transport.has_reader else "standard output cannot be written"
         self.transport.connectionLost(Failure(ConnectionLost()))
-        self.on_end("nobody reads standard output")
+        self.on_end(reason)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave; no reply comes any more."""
