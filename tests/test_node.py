@@ -735,6 +735,20 @@ class PlainTests(SynchronousTestCase):
         self.ask(0, 1, -1)
         self.assertEqual(events, [("count", "ok"), ("count", "ok"), ("count", "error")])
 
+    def test_limit_within_a_chunk(self) -> None:
+        """The limit holds within a chunk too, though a handler has more than its own request in flight."""
+        house = House(max_in_flight=3)
+
+        @house.node.handle("two", PlainRequest)
+        def two(request: Request[PlainRequest]) -> Answer:
+            house.drain.track("more", Deferred())
+            return Deferred()
+
+        sink = Sink()
+        house.node.receive_lines(b"".join(message("two", number) for number in range(3)), sink)
+        self.assertEqual([body["code"] for body in bodies(sink.output)], [11])
+        self.assertEqual(house.drain.in_flight, 4)
+
     def test_many_clients(self) -> None:
         """What is kept encoded for clients does not grow for ever, and is right for each."""
         for number in range(2500):

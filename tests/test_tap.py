@@ -84,6 +84,7 @@ class RefusalTests(SynchronousTestCase):
         for runner in RUNNERS.values():
             self.check(runner, "--bogus", says="option --bogus not recognized")
             self.check(runner, "--linger", "x", says="--linger: expected seconds from 0, got 'x'")
+            self.check(runner, "--lame-duck", "1e10", says="--lame-duck: expected at most 86400 seconds, got 1e+10")
 
     def test_endpoints(self) -> None:
         """An endpoint that is none is one line, naming the option."""

@@ -104,8 +104,7 @@ class Node(Registry):
             MisuseError: there is no way to other nodes, the node has no name yet, or the body no ``type``.
             TypeError, ValueError: the body holds something that JSON cannot say.
         """
-        way = self.calls.way()
-        way.send(self._outgoing.call(dest, body)[1])
+        self.calls.way().send(self._outgoing.call(dest, body)[1])
 
     def rpc(self, dest: str, body: Mapping[str, Any], timeout: float = 1.0) -> Deferred[Body]:
         """Send a request to another node, and wait for its reply, in every phase of the drain.
@@ -174,6 +173,8 @@ class Node(Registry):
                     self._observe(type_, "ok", drain.monotonic() - started)
             else:
                 self._take(answer, request, handler)
+                if drain.in_flight >= self.max_in_flight:
+                    return position + 1
         return None
 
     def receive(self, line: bytes, asker: Asker) -> None:
@@ -280,8 +281,7 @@ class Node(Registry):
             except (TypeError, ValueError, OverflowError, RecursionError):
                 answer = Failure()
         outcome = self._reply_failure(answer, request, handler) if isinstance(answer, Failure) else "ok"
-        if self.observer is not None:
-            self._observe(request.type, outcome, self.drain.monotonic() - request.started)
+        self._observe(request.type, outcome, self.drain.monotonic() - request.started)
 
     def _reply_failure(self, failure: Failure, request: Request[Any], handler: Handler) -> str:
         if isinstance(failure.value, DrainTimeout):

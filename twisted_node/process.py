@@ -151,6 +151,10 @@ def _exit(status: int) -> None:
         atexit._run_exitfuncs()
 
 
+#: Seconds; a lock cannot wait for just any number of them.
+_LONGEST_WAIT = 86_400.0
+
+
 class _Watchdog:
     """Ends the process if it has not ended by itself: a thread, for the reactor may be what is stuck."""
 
@@ -172,7 +176,7 @@ class _Watchdog:
         bites_at = self._ends.get() + _WATCHDOG_SECONDS
         while (left := bites_at - time.monotonic()) > 0:
             with suppress(Empty):
-                bites_at = self._ends.get(timeout=left) + _WATCHDOG_SECONDS
+                bites_at = self._ends.get(timeout=min(left, _LONGEST_WAIT)) + _WATCHDOG_SECONDS
         threads = ", ".join(t.name for t in threading.enumerate() if t is not self._thread)
         with suppress(Exception):
             oldest = ", ".join(str(name) for name, _ in self._drain.statistics().oldest)

@@ -39,6 +39,8 @@ _log = Logger()
 _OTHER_FILES = 256
 
 _SECONDS = ("drain-timeout", "lame-duck", "linger", "idle-timeout")
+#: A day, in seconds: the reactor cannot wait for just any time.
+_LONGEST = 86_400
 _COUNTS = ("max-line", "max-connections", "max-in-flight")
 
 
@@ -89,6 +91,8 @@ class Options(usage.Options):
         """Turn texts into numbers."""
         for name in _SECONDS:
             self[name] = _number(name, self[name], float, least=0, unit="seconds")
+            if self[name] > _LONGEST:
+                raise usage.UsageError(f"--{name}: expected at most {_LONGEST} seconds, got {self[name]:g}")
         for name in _COUNTS:
             self[name] = _number(name, self[name], int, least=1, unit="a number")
         if self["admin-drain"] and not self["admin"]:
