@@ -335,6 +335,35 @@ class DrainingTests(WebTests):
         busy.leave()
         self.check_ended(ended, finished=1, refused=0)
 
+    def test_bad_header(self) -> None:
+        """A request with a header that is none gets one 400, and is not served besides."""
+        busy, new, begun = self.ask(), self.connect(), self.connect()
+        begun.receive(b"POST /order HT")
+        ended = self.stop()
+        begun.receive(b"TP/1.1\r\nHost: x\r\nbad header\r\nContent-Length: 0\r\n\r\n")
+        new.receive(b"GET / HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n" + get())
+        self.assertEqual((statuses(begun.take()), statuses(new.take())), ([400], [400]))
+        for transport in (begun, new):
+            self.assertTrue(transport.half_closed)
+            transport.leave()
+        self.assertEqual(len(self.resource.requests), 1)
+        self.resource.answer()
+        busy.leave()
+        self.check_ended(ended)
+
+    def test_bad_request_line(self) -> None:
+        """A request line of no known version gets its 400, too."""
+        busy = self.ask()
+        others = [self.connect() for _ in range(3)]
+        ended = self.stop()
+        for transport, data in zip(others, (b"GET / HTTP/9\r\n\r\n", b"GET /\r\n\r\n", b"\r" + get()), strict=True):
+            transport.receive(data)
+            self.assertEqual(statuses(transport.take()), [400], data)
+            transport.leave()
+        self.resource.answer()
+        busy.leave()
+        self.check_ended(ended)
+
     def test_expect(self) -> None:
         """A client that asks whether it may send its body is refused right away."""
         busy, idle = self.ask(), self.connect()

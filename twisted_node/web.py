@@ -201,6 +201,8 @@ class _DrainingChannel(HTTPChannel):
     def loseConnection(self) -> None:
         """Close; gracefully while draining."""
         if self.connection.drain.refusing:
+            # The transport is not closing yet, which would end the loop over what has been read.
+            self.lineReceived = self.rawDataReceived = _discard  # type: ignore[method-assign,assignment] # of this one
             self.connection.answered()
         else:
             super().loseConnection()
@@ -208,6 +210,10 @@ class _DrainingChannel(HTTPChannel):
     def _protocolUpgradeForWebsockets(self, protocol: Any) -> None:
         super()._protocolUpgradeForWebsockets(protocol)
         self.connection.upgraded(protocol)
+
+
+def _discard(_: bytes) -> None:
+    """Drop what follows the last answer."""
 
 
 @implementer(IDrainingFactory)
