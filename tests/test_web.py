@@ -547,7 +547,7 @@ class AccessLogTests(WebTests):
         self.clock.advance(10)
         for client in clients:
             client.leave()
-        self.check_ended(ended, finished=2, refused=2, cut=1)
+        self.check_ended(ended, finished=1, refused=2, cut=1)
         logged = sorted(re.findall(r'"GET (\S+) \S+" (\d+)', path.read_text()))
         self.assertEqual(logged, [("/cut", "503"), ("/half?x", "503"), ("/refused", "503"), ("/served", "200")])
         self.assertIsNone(site._logFile)

@@ -64,6 +64,9 @@ class Exchange:
         self._drain.counts.refused += 1
         self._answer_or_abort(Failure(Draining(self._drain.reason)))
         self.end()
+        if self.admitted:
+            # It has left the drain, which takes that for its own end.
+            self._drain.counts.finished -= 1
 
     def end(self, _: object = None) -> None:
         """Let go of it: it has its answer, or nobody waits for one."""
