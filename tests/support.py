@@ -201,6 +201,25 @@ def read_to_end(connection: socket.socket) -> bytes:
     return data
 
 
+def fill(connection: socket.socket) -> int:
+    """Send requests until nobody takes them any more; return how many went out whole, at least."""
+    connection.settimeout(0.5)
+    sent = 0
+    try:
+        while True:
+            # All of one length, which divides what any buffer holds.
+            block = b"".join(_padded(number) for number in range(sent, sent + 512))
+            connection.sendall(block)
+            sent += 512
+    except TimeoutError:
+        return sent
+
+
+def _padded(number: int) -> bytes:
+    line = message("tcp_drain_status", number, padding="")
+    return line.replace(b'"padding": ""', b'"padding": "%s"' % (b"x" * (128 - len(line))))
+
+
 def wait_until(condition: Any, patience: float = PATIENCE) -> None:
     """Wait for what no file descriptor tells of, such as a number in /proc."""
     deadline = time.monotonic() + patience

@@ -30,7 +30,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import BIN, PATIENCE, RUNNERS, Process, connect, message
+from tests.support import BIN, PATIENCE, RUNNERS, Process, connect, fill, message
 from twisted_node.cli import CLEAN, CUT, INTERRUPTED, NOT_ASKED, _Control
 from twisted_node.errors import NodeError
 from twisted_node.progress import best_display
@@ -209,6 +209,19 @@ class DrainTests(CliCase):
         )
         self.assertEqual(node.wait(), 1)
 
+    def test_unread(self) -> None:
+        """Answers that their client does not read are waited for as the node does, and count as cut."""
+        node = self.start("--drain-timeout=2", "--linger=0.5")
+        client = socket.socket()
+        self.addCleanup(client.close)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        client.connect(("127.0.0.1", node.port()))
+        fill(client)
+        status, output, error = self.run_command("drain", self.endpoint)
+        self.assertEqual(status, CUT, error)
+        self.assertIn("1 others open the moment before", output)
+        self.assertEqual(node.wait(), 1)
+
     def test_without_linger(self) -> None:
         """A node that lingers for nobody is asked in time, or is gone at its deadline: both count as cut."""
         node = self.start("--linger=0")
@@ -261,7 +274,7 @@ class DrainTests(CliCase):
 
 
 class LinesTests(SynchronousTestCase):
-    """BatchBody lines."""
+    """Plain lines."""
 
     def test_quiet(self) -> None:
         """A line comes when something has changed, and every five seconds while only the time does."""

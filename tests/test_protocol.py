@@ -178,7 +178,7 @@ LINES = st.lists(
 )
 
 
-#: BatchBody requests: names and numbers of every sort.
+#: Plain requests: names and numbers of every sort.
 PLAIN = st.builds(
     lambda src, msg_id, latency_ms, data: message("tcp_request", msg_id, src, latency_ms=latency_ms, data=data),
     st.sampled_from(["c1", "c2", "", "%d %s", "ü\n", '", "msg_id": -1', "x" * 1024]),

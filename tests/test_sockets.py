@@ -26,6 +26,7 @@ from tests.support import (
     by_request,
     connect,
     connect_unix,
+    fill,
     message,
     read_to_end,
     wait_until,
@@ -457,25 +458,6 @@ class EndTests(SocketsTestCase):
             unknown.sendall(message("tcp_drain_status"))
             self.assertRaises(ssl.SSLError, unknown.recv, 1)
         self.assertNotIn("without client certificates", process.log)
-
-
-def fill(connection: socket.socket) -> int:
-    """Send requests until nobody takes them any more; return how many went out whole, at least."""
-    connection.settimeout(0.5)
-    sent = 0
-    try:
-        while True:
-            # All of one length, which divides what any buffer holds.
-            block = b"".join(_padded(number) for number in range(sent, sent + 512))
-            connection.sendall(block)
-            sent += 512
-    except TimeoutError:
-        return sent
-
-
-def _padded(number: int) -> bytes:
-    line = message("tcp_drain_status", number, padding="")
-    return line.replace(b'"padding": ""', b'"padding": "%s"' % (b"x" * (128 - len(line))))
 
 
 def memory(process: Process) -> int:

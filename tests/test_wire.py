@@ -258,7 +258,7 @@ class LinesTests(SynchronousTestCase):
         self.decode = lines_decoder({"add": Add})
 
     def test_plain(self) -> None:
-        """BatchBody requests are read, with their bodies."""
+        """Plain requests are read, with their bodies."""
         messages = self.decode(message("add", 1, number=3) + message("add", 2, src="c2", number=4, more=[]))
         assert messages is not None
         self.assertEqual(

@@ -126,7 +126,9 @@ async def _drain(node: _Control, timeout: float | None, reactor: Any) -> int:
         if time.monotonic() < deadline:
             raise
         display.close()
-        print(f"the node closed the connection at its deadline, with {picture.remaining} in flight the moment before")
+        # Ours is one of the connections.
+        what = f"{picture.remaining} in flight" if picture.remaining else f"{picture.connections - 1} others open"
+        print(f"the node closed the connection at its deadline, with {what} the moment before")
         return CUT
     finally:
         display.close()

@@ -86,6 +86,11 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def leaving(self) -> int:
+        """How many are open that do not ask to stay."""
+        return sum(not connection.kept for connection in self._open)
+
     def opened(self, connection: Connection) -> None:
         """Take in a connection; it calls this when it is made."""
         self._open[connection] = self.clock.seconds()

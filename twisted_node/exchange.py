@@ -63,10 +63,10 @@ class Exchange:
         """Answer 503 without serving it, though it may not be there as a whole."""
         self._drain.counts.refused += 1
         self._answer_or_abort(Failure(Draining(self._drain.reason)))
-        self.end()
         if self.admitted:
-            # It has left the drain, which takes that for its own end.
+            # It leaves the drain, which takes that for its own end, and may be the last.
             self._drain.counts.finished -= 1
+        self.end()
 
     def end(self, _: object = None) -> None:
         """Let go of it: it has its answer, or nobody waits for one."""

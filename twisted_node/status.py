@@ -40,7 +40,7 @@ class Picture(msgspec.Struct):
     undelivered: int
     #: From the drain's beginning to its end, or so far.
     took_ms: int
-    #: Until the deadline; None if none is set (serving, or ended).
+    #: Until the deadline; None if none is set (serving, or ended and every client has its answers).
     left_ms: int | None
     #: What happens then, in words.
     at_deadline: str
@@ -63,6 +63,7 @@ def describe(service: DrainingService, *, oldest: int = 10) -> Picture:
         The picture; ``msgspec.json.encode`` makes JSON of it.
     """
     statistics = service.drain.statistics(oldest)
+    left = _left(service, statistics)
     return Picture(
         phase=statistics.phase.value,
         reason=statistics.reason,
@@ -74,8 +75,8 @@ def describe(service: DrainingService, *, oldest: int = 10) -> Picture:
         cut=statistics.cut,
         undelivered=statistics.undelivered,
         took_ms=round(statistics.took * 1000),
-        left_ms=None if statistics.left is None else round(statistics.left * 1000),
-        at_deadline=_at_deadline(service, statistics),
+        left_ms=None if left is None else round(left * 1000),
+        at_deadline=_at_deadline(service, statistics, left),
         oldest=[Named(str(name), round(age * 1000)) for name, age in statistics.oldest],
     )
 
@@ -94,12 +95,21 @@ def answer_statistics(node: Node, service: DrainingService) -> None:
         return picture
 
 
-def _at_deadline(service: DrainingService, statistics: Statistics) -> str:
+def _left(service: DrainingService, statistics: Statistics) -> float | None:
+    """Say how many seconds are left until something is cut: work, or what clients have not read yet."""
+    if statistics.phase is Phase.DRAINED and service.ends_by is not None and service.connections.leaving:
+        return max(0.0, service.ends_by - service.drain.monotonic())
+    return statistics.left
+
+
+def _at_deadline(service: DrainingService, statistics: Statistics, left: float | None) -> str:
     if statistics.phase is Phase.DRAINING:
         return (
             f"what is still in flight ({statistics.in_flight} now) is cut and answered so;"
             f" connections close within {min(service.connections.linger, MAX_GRACE):g} s"
         )
+    if service.drain.ended and left is not None:
+        return "connections are closed whose clients have not read their answers, and count as cut"
     if service.drain.ended:
         return "the drain has ended"
     return f"none is set; a drain cuts what is left after {service.drain_timeout:g} s"
