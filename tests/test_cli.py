@@ -209,6 +209,20 @@ class DrainTests(CliCase):
         )
         self.assertEqual(node.wait(), 1)
 
+    def test_reader_goes(self) -> None:
+        """When nobody reads what it says any more, that stops the watching and not the drain."""
+        node = self.start()
+        self.send(node, 2500)
+        with subprocess.Popen(
+            [COMMAND, "drain", self.endpoint], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as watcher:
+            assert watcher.stdout is not None and watcher.stderr is not None
+            self.assertIn(b"1 remaining", watcher.stdout.readline())
+            watcher.stdout.close()
+            self.assertEqual(watcher.wait(PATIENCE), INTERRUPTED)
+            self.assertEqual(watcher.stderr.read(), b"")
+        self.assertEqual(node.wait(), 0)
+
     def test_unread(self) -> None:
         """Answers that their client does not read are waited for as the node does, and count as cut."""
         node = self.start("--drain-timeout=2", "--linger=0.5")

@@ -202,5 +202,9 @@ def _explain(failure: Failure) -> int:
     if failure.check(CancelledError):
         print("interrupted; a drain goes on", file=sys.stderr)
         return INTERRUPTED
+    if failure.check(BrokenPipeError):
+        # Whoever read this has gone, which stops the watching and not the drain. Python would try once more to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return INTERRUPTED
     print(f"twisted-node: {failure.getErrorMessage()}", file=sys.stderr)
     return NOT_ASKED
