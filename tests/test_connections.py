@@ -36,6 +36,9 @@ class Visitor:
     def is_lively(self) -> bool:
         return self.lively
 
+    def has_unsent(self) -> bool:
+        return self.loses
+
     def read_waiting(self) -> None:
         for state in self.waiting:
             setattr(self, state, True)
@@ -194,6 +197,13 @@ class ConnectionsTests(SynchronousTestCase):
         self.drain()
         self.assertEqual(self.connections.end(), 2)
         self.assertEqual([each[-1] for each in told], ["end"] * 3)
+
+    def test_unsent(self) -> None:
+        """It is known whether some client has not taken everything."""
+        self.open(Visitor())
+        self.assertFalse(self.connections.has_unsent())
+        self.open(Visitor(loses=True))
+        self.assertTrue(self.connections.has_unsent())
 
     def test_new(self) -> None:
         """A client that connected just before the drain has its first words left, one in the queue has the linger."""

@@ -154,7 +154,8 @@ class PageTests(SynchronousTestCase):
             # The answers are left unread: the server lingers, drained.
             self.wait_for_phase("drained")
             self.assertEqual(self.text("finished"), "30")
-            self.assertFalse(self.browser.find_element("id", "countdown").is_displayed())
+            # They are out of the process a moment later.
+            self.wait(lambda _: not self.browser.find_element("id", "countdown").is_displayed())
             self.assertEqual(len(read_to_end(client).splitlines()), 30)
         self.assertEqual(process.wait(), 0)
         self.wait_for_phase("gone")

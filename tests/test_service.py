@@ -430,6 +430,9 @@ class Unread:
     def is_lively(self) -> bool:
         return False
 
+    def has_unsent(self) -> bool:
+        return True
+
     def read_waiting(self) -> None:
         """Nothing waits."""
 

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import message
+from tests.test_connections import Visitor
 from twisted_node import Drain, DrainingService, DrainTimeout, Node
 from twisted_node.names import printable
 from twisted_node.status import answer_statistics, describe
@@ -67,6 +68,21 @@ class StatusTests(SynchronousTestCase):
         self.assertEqual((picture.phase, picture.cut, picture.left_ms), ("timed_out", 1, None))
         self.assertEqual(picture.at_deadline, "the drain has ended")
         self.assertEqual([each.name for each in picture.oldest], ["slow one"])
+
+    def test_unread(self) -> None:
+        """While clients have not taken their answers, there is a deadline still."""
+        reading, unread = Visitor(), Visitor(loses=True)
+        for visitor in (reading, unread):
+            self.service.connections.opened(visitor)
+        self.service.end("because")
+        self.clock.advance(4)
+        picture = describe(self.service)
+        self.assertEqual((picture.phase, picture.left_ms), ("drained", 21_000))
+        self.assertEqual(
+            picture.at_deadline, "connections are closed whose clients have not read their answers, and count as cut"
+        )
+        unread.loses = False
+        self.assertIs(describe(self.service).left_ms, None)
 
     def test_so_many_oldest(self) -> None:
         """It names as many as are asked for, the oldest first."""

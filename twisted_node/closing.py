@@ -31,6 +31,9 @@ class Close(Protocol):
     def client_closed(self) -> None:
         """Learn that the client has closed too."""
 
+    def has_unsent(self) -> bool:
+        """Say whether bytes are still in this process that the client has not taken."""
+
     def end(self) -> bool:
         """Close now; return whether unsent bytes are lost by it."""
 
@@ -78,13 +81,17 @@ class GracefulClose:
         else:
             self._flushed()
 
+    def has_unsent(self) -> bool:
+        """Say whether bytes are still in this process that the client has not taken."""
+        return unsent_bytes(self._transport) > 0
+
     def end(self) -> bool:
         """Close now, without lingering.
 
         Returns:
             Whether bytes that were still in this process are lost by it.
         """
-        lost = unsent_bytes(self._transport) > 0
+        lost = self.has_unsent()
         if lost:
             self._transport.abortConnection()
         else:

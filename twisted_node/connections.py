@@ -45,6 +45,9 @@ class Connection(Protocol):
     def read_waiting(self) -> None:
         """Read what its client has sent already."""
 
+    def has_unsent(self) -> bool:
+        """Say whether bytes are still in this process that its client has not taken."""
+
     def finish(self) -> None:
         """Close without losing what was written; nothing more will be. Told once."""
 
@@ -86,10 +89,9 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
-    @property
-    def leaving(self) -> int:
-        """How many are open that do not ask to stay."""
-        return sum(not connection.kept for connection in self._open)
+    def has_unsent(self) -> bool:
+        """Say whether some client has not taken all of its answers."""
+        return any(connection.has_unsent() for connection in self._open)
 
     def opened(self, connection: Connection) -> None:
         """Take in a connection; it calls this when it is made."""

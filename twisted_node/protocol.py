@@ -208,6 +208,10 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         """Read what the client has sent already, unless it does not read its answers."""
         read_waiting(self.transport)
 
+    def has_unsent(self) -> bool:
+        """Say whether bytes are still in this process that the client has not taken."""
+        return self._close.has_unsent()
+
     def finish(self) -> None:
         """Close without losing what was written."""
         self._finishing = True

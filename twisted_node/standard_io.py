@@ -138,8 +138,11 @@ class _StandardClose:
         self._transport.unregisterProducer()
         self._transport.loseConnection()
 
+    def has_unsent(self) -> bool:
+        return unsent_bytes(self._transport._writer) > 0
+
     def end(self) -> bool:
-        lost = unsent_bytes(self._transport._writer) > 0
+        lost = self.has_unsent()
         self._transport.abortConnection()
         return lost
 

@@ -158,6 +158,10 @@ class TrackedConnection:
         if not self._input_ended:
             read_waiting(self.transport)
 
+    def has_unsent(self) -> bool:
+        """Say whether bytes are still in this process that the client has not taken."""
+        return self._close.has_unsent()
+
     def finish(self) -> None:
         """Close without losing what was written."""
         self._finishing = True
