@@ -10,6 +10,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -73,11 +74,9 @@ def _own(descriptor: int, flags: int) -> int:
     name would never tell of its end, if its writer has closed before.
     """
     path = f"/proc/self/fd/{descriptor}"
-    try:
+    with suppress(OSError):
         if os.isatty(descriptor) or os.readlink(path).startswith("pipe:"):
             return os.open(path, flags | os.O_NOCTTY | os.O_NONBLOCK)
-    except OSError:
-        pass
     return os.dup(descriptor)
 
 
