@@ -196,6 +196,17 @@ class BeginTests(DrainTestCase):
             Drain(self.clock, self.clock.seconds).begin(1)
             self.assertEqual(gc.isenabled(), enabled)
 
+    def test_collector_and_very_much_work(self) -> None:
+        """With 10,000 pieces of work in flight and more, the collector does not look at them again."""
+        self.addCleanup(gc.unfreeze)
+        for pieces, frozen in ((9_999, False), (10_000, True)):
+            gc.unfreeze()
+            drain = Drain(self.clock, self.clock.seconds)
+            for _ in range(pieces):
+                drain.track("work", Deferred()).addErrback(lambda _: None)
+            drain.begin(0)
+            self.assertEqual(gc.get_freeze_count() >= pieces, frozen)
+
 
 class DeadlineTests(DrainTestCase):
     """The deadline cuts what is left."""

@@ -272,8 +272,6 @@ class LinesTests(SynchronousTestCase):
         for line in (
             b"\n",
             b"junk\n",
-            b" " + good,
-            good[:-1] + b"\r\n",
             good[:-1] + good,
             good[:-1] + good + b"\n",
             good.replace(b", ", b",\n"),
@@ -286,6 +284,15 @@ class LinesTests(SynchronousTestCase):
             good.replace(b"c1", b"\xff"),
         ):
             self.assertIsNone(self.decode(line), line)
+            self.assertIsNone(self.decode(good + line + good), line)
+
+    def test_white_space(self) -> None:
+        """White space around all lines does no harm; what has some in between is left to a closer look."""
+        good = message("add", 1, number=3)
+        for line in (b" " + good, good[:-1] + b"\r\n", good[:-1] + b" \n"):
+            messages = self.decode(line)
+            assert messages is not None
+            self.assertEqual([m.body.msg_id for m in messages], [1])
             self.assertIsNone(self.decode(good + line + good), line)
 
     def test_no_room(self) -> None:

@@ -20,6 +20,8 @@ class Framing:
 
     def __init__(self, max_line: int) -> None:
         self._max_line = max_line
+        # In so few bytes no line is too long, and there are not too many.
+        self._surely_short = min(max_line, _LINES_AT_ONCE)
         self._chunk = b""
         # In one piece: a line that trickles in byte by byte takes no more than its bytes.
         self._half_line = bytearray()
@@ -49,13 +51,21 @@ class Framing:
         chunk, self._chunk = self._chunk, b""
         if not chunk:
             return None
-        end = chunk.rfind(b"\n") + 1
-        if self._skipping:
-            if end:
-                self._skipping = False
-                self._chunk = chunk[chunk.index(b"\n") + 1 :]
-                return self.next_lines()
+        if len(chunk) <= self._surely_short and chunk.endswith(b"\n") and not (self._half_line or self._skipping):
+            return chunk
+        return self._skip(chunk) if self._skipping else self._cut(chunk)
+
+    def _skip(self, chunk: bytes) -> bytes | None:
+        """Skip what is left of a line that is too long; go on with what comes after it."""
+        if b"\n" not in chunk:
             return None
+        self._skipping = False
+        self._chunk = chunk[chunk.index(b"\n") + 1 :]
+        return self.next_lines()
+
+    def _cut(self, chunk: bytes) -> bytes | None:
+        """Take the whole lines off, as many as may be handed over at once."""
+        end = chunk.rfind(b"\n") + 1
         if not end:
             return self._keep(chunk)
         if self._half_line:
@@ -64,11 +74,9 @@ class Framing:
             self._half_line.clear()
         if end > self._max_line or chunk.count(b"\n") > _LINES_AT_ONCE:
             end = self._end_of_some(chunk)
-        if end - 1 > self._max_line and chunk.index(b"\n") == end - 1:
-            self._chunk = chunk[end:]
-            return b""
         self._chunk = chunk[end:]
-        return chunk[:end]
+        too_long = end - 1 > self._max_line and chunk.index(b"\n") == end - 1
+        return b"" if too_long else chunk[:end]
 
     def _keep(self, rest: bytes) -> bytes | None:
         """Keep half a line, or give it up once it is too long."""

@@ -129,20 +129,16 @@ class Node(Registry):
         return self.calls.call(dest, *self._outgoing.call(dest, body), timeout, self.clock)
 
     def receive_lines(self, lines: bytes, asker: Asker) -> None:
-        """Take whole lines, and see to their answers; what is answered at once leaves in one piece.
+        """Take whole lines, and see to their answers.
 
         Args:
             lines: messages, each with its newline.
             asker: as in :meth:`receive`.
         """
-        interrupted = self._outgoing.begin_batch(asker)
-        try:
-            done = self._receive_plain(lines, asker)
-            if done is not None:
-                for line in lines.split(b"\n")[done:-1]:
-                    self.receive(line, asker)
-        finally:
-            self._outgoing.end_batch(interrupted)
+        done = self._receive_plain(lines, asker)
+        if done is not None:
+            for line in lines.split(b"\n")[done:-1]:
+                self.receive(line, asker)
 
     def _receive_plain(self, lines: bytes, asker: Asker) -> int | None:
         """Serve lines that are all plain requests: the way of most, it spells out what :meth:`receive` would do.
@@ -168,7 +164,7 @@ class Node(Registry):
                 answer = Failure()
             if type(answer) is Fixed:
                 counts.finished += 1
-                reply_from_template(src, msg_id, handler.reply_type, answer)
+                reply_from_template(asker, src, msg_id, handler.reply_type, answer)
                 if observer is not None:
                     self._observe(type_, "ok", drain.monotonic() - started)
             else:

@@ -1,4 +1,4 @@
-"""Everything that a node sends: numbered by one counter, encoded, and as few writes as can be."""
+"""Everything that a node sends: numbered by one counter, and encoded."""
 
 from __future__ import annotations
 
@@ -26,26 +26,11 @@ class Outgoing:
         #: Where undelivered answers are counted.
         self.counts = Counts()
         self._next_msg_id = 0
-        # While a chunk of lines is worked on, the answers to its client collect here.
-        self._batch: list[bytes] = []
-        self._batch_asker: Asker | None = None
-        # By answer and client.
+        # By answer and client; and the one that was used last, mostly the one that is used next.
         self._templates: dict[tuple[Fixed, str], bytes] = {}
-
-    def begin_batch(self, asker: Asker) -> Asker | None:
-        """Hold back what is said to one client, until :meth:`end_batch`.
-
-        Returns:
-            Whose batch is interrupted by that: a drain that ends in the middle of a chunk has others read.
-        """
-        self._flush()
-        interrupted, self._batch_asker = self._batch_asker, asker
-        return interrupted
-
-    def end_batch(self, interrupted: Asker | None) -> None:
-        """Say what was held back, in one piece; go on with the batch that was interrupted."""
-        self._flush()
-        self._batch_asker = interrupted
+        self._fixed: Fixed | None = None
+        self._fixed_to = ""
+        self._template = b""
 
     def reply(self, to: Message | Request[Any], asker: Asker, type_: str, fields: Mapping[str, Any]) -> None:
         """Write one reply; a ``type`` among the fields goes before ``type_``.
@@ -64,26 +49,19 @@ class Outgoing:
             del body["in_reply_to"]
         line = wire.encode(self.name or to.dest, to.src, body)
         self._next_msg_id += 1
-        if asker is self._batch_asker:
-            self._batch.append(line)
-        else:
-            asker.send(line)
+        asker.send(line)
 
     def error(self, to: Message | Request[Any], asker: Asker, error: RequestError) -> None:
         """Write a reply that says an error."""
         self.reply(to, asker, "error", {"code": error.code, "text": error.text})
 
-    def reply_from_template(self, src: str, msg_id: int, type_: str, answer: Fixed) -> None:
-        """Write a reply that is always the same to the client of the batch, in a tenth of the time of :meth:`reply`."""
-        template = self._templates.get((answer, src))
-        if template is None:
-            if len(self._templates) >= _MAX_TEMPLATES:
-                self._templates.clear()
-            template = wire.reply_template(str(self.name), src, type_, answer)
-            self._templates[answer, src] = template
+    def reply_from_template(self, asker: Asker, src: str, msg_id: int, type_: str, answer: Fixed) -> None:
+        """Write a reply that is always the same, in a tenth of the time of :meth:`reply`."""
+        if answer is not self._fixed or src != self._fixed_to:
+            self._choose_template(src, type_, answer)
         number = self._next_msg_id
-        self._batch.append(template % (msg_id, number))
         self._next_msg_id = number + 1
+        asker.send(self._template % (msg_id, number))
 
     def call(self, dest: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
         """Number a message to another node, and encode it. Some peers take an id of 0 for none.
@@ -99,11 +77,13 @@ class Outgoing:
         msg_id = max(1, self._next_msg_id)
         line = wire.encode(self.name, dest, {**body, "msg_id": msg_id})
         self._next_msg_id = msg_id + 1
-        # What was said before leaves before.
-        self._flush()
         return msg_id, line
 
-    def _flush(self) -> None:
-        if self._batch and self._batch_asker is not None:
-            batch, self._batch = self._batch, []
-            self._batch_asker.send(b"".join(batch))
+    def _choose_template(self, src: str, type_: str, answer: Fixed) -> None:
+        template = self._templates.get((answer, src))
+        if template is None:
+            if len(self._templates) >= _MAX_TEMPLATES:
+                self._templates.clear()
+            template = wire.reply_template(str(self.name), src, type_, answer)
+            self._templates[answer, src] = template
+        self._template, self._fixed, self._fixed_to = template, answer, src
