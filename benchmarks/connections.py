@@ -8,7 +8,7 @@ from functools import partial
 from benchmarks.load import connect
 from benchmarks.measure import LOOPBACK, NODE, Process, allow_many_files, in_turn
 from benchmarks.report import Figure
-from benchmarks.tcp import Served, serve
+from benchmarks.tcp import Served, Shape, serve
 
 TITLE = "Connections"
 
@@ -23,20 +23,20 @@ def measure(*, quick: bool = False) -> Iterator[Figure]:
     with Process((*NODE, "--listen", LOOPBACK)) as server:
         port = server.port()
         # What the first requests leave behind is no connection's.
-        serve(server, port, (10, 10, requests))
+        serve(server, port, Shape(10, 10, requests))
         before = server.resident()
         clients = connect(port, idle)
         yield Figure("memory of an idle connection", [(server.resident() - before) / idle], "bytes")
-        beside_idle = [serve(server, port, (10, 10, requests)) for _ in range(rounds)]
+        beside_idle = [serve(server, port, Shape(10, 10, requests)) for _ in range(rounds)]
         for client in clients:
             client.close()
-        alone = [serve(server, port, (10, 10, requests)) for _ in range(rounds)]
+        alone = [serve(server, port, Shape(10, 10, requests)) for _ in range(rounds)]
         for name, served in ((f"beside {idle:,} idle ones", beside_idle), ("alone", alone)):
             yield Figure(
                 f"CPU a request, 10 outstanding on each of 10 connections, {name}", _cpu(served, requests), "µs"
             )
         variants = {
-            number: partial(serve, server, port, (number, _OUTSTANDING // number, requests))
+            number: partial(serve, server, port, Shape(number, _OUTSTANDING // number, requests))
             for number in (1, 10, 100, 1_000)
         }
         in_turn(1, variants)

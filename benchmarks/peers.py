@@ -1,11 +1,17 @@
 """What the peers serve in ``shutdown.py``: ``GET /?ms=N`` is answered ok after N milliseconds."""
 
+from __future__ import annotations
+
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import parse_qs
 
 
-async def asgi(scope, receive, send):
+async def asgi(
+    scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+) -> None:
     """For uvicorn, hypercorn, granian and gunicorn."""
     if scope["type"] == "lifespan":
         while True:
@@ -21,10 +27,10 @@ async def asgi(scope, receive, send):
     await send({"type": "http.response.body", "body": b"ok"})
 
 
-def run_aiohttp():
+def run_aiohttp() -> None:
     from aiohttp import web
 
-    async def serve(request):
+    async def serve(request: web.Request) -> web.Response:
         if ms := float(request.query.get("ms", "0")):
             await asyncio.sleep(ms / 1000)
         return web.Response(text="ok")

@@ -94,7 +94,7 @@ async def stop_once(name: str, seed: int) -> Stop:
         patience.cancel()
 
     try:
-        await wait_until_ready(port, process)
+        await wait_until_ready(name, port, process)
         result = await Storm(port, seed).run(stop)
     finally:
         process.kill()
@@ -102,10 +102,10 @@ async def stop_once(name: str, seed: int) -> Stop:
     return Stop(result, ended - result.last_answer, process.returncode)
 
 
-async def wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+async def wait_until_ready(name: str, port: int, process: subprocess.Popen[bytes]) -> None:
     for _ in range(200):
         if process.poll() is not None:
-            raise SystemExit(f"{process.args}: ended with {process.returncode}")
+            raise SystemExit(f"{name}: ended with {process.returncode}")
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         try:
             connection.request("GET", "/")
@@ -115,7 +115,7 @@ async def wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
             await asyncio.sleep(0.05)
         finally:
             connection.close()
-    raise SystemExit(f"{process.args}: not ready")
+    raise SystemExit(f"{name}: not ready")
 
 
 def spread(values: Sequence[float]) -> str:
