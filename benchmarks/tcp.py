@@ -9,7 +9,7 @@ import os
 import subprocess
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 
@@ -29,7 +29,7 @@ class Shape:
     one_core: bool = False
 
     def __str__(self) -> str:
-        return f"{self.connections} x {self.outstanding}" + ", all on one core" * self.one_core
+        return f"{self.connections} x {self.outstanding}" + (", all on one core" if self.one_core else "")
 
 
 #: Loads, and how many times as fast as streams we want to be. With one request in all, client and server take turns: on
@@ -52,7 +52,7 @@ class Served:
 
 
 def measure(*, quick: bool = False) -> Iterator[Figure]:
-    """Compare with asyncio streams."""
+    """Compare with asyncio streams, and with a bare echo."""
     commands = {"ours": (*NODE, "--listen", LOOPBACK), "streams": python("streams"), "echo": python("echo")}
     if find_spec("uvloop"):
         commands["uvloop"] = python("streams", "uvloop")
@@ -61,7 +61,7 @@ def measure(*, quick: bool = False) -> Iterator[Figure]:
         servers = {name: stack.enter_context(Process(command)) for name, command in commands.items()}
         ports = {name: server.port() for name, server in servers.items()}
         for full, target in _SHAPES.items():
-            shape = Shape(full.connections, full.outstanding, 400, full.one_core) if quick else full
+            shape = replace(full, requests=400) if quick else full
             variants = {name: partial(serve, servers[name], ports[name], shape) for name in servers}
             in_turn(1, variants)
             yield from _figures(in_turn(1 if quick else 7, variants), shape, target)

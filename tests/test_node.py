@@ -760,3 +760,15 @@ class PlainTests(SynchronousTestCase):
     def test_fixed(self) -> None:
         """An answer that is always the same may not say what the node says."""
         self.assertRaises(MisuseError, lambda: Fixed(msg_id=1, value=2))
+
+    def test_fixed_that_json_cannot_say(self) -> None:
+        """Such an answer is refused where it is made: later it would cost others their answers."""
+        for value in (object(), "\ud800", {"deep": {1, object()}}):
+            self.assertRaises(MisuseError, lambda value=value: Fixed(value=value))
+
+    def test_fixed_is_a_copy(self) -> None:
+        """What it was made from may change; it does not."""
+        values = [1]
+        fixed = Fixed(values=values)
+        values.append(2)
+        self.assertEqual(dict(fixed), {"values": [1]})

@@ -274,7 +274,7 @@ class Node(Registry):
         if not isinstance(answer, Failure):
             try:
                 self._outgoing.reply(request, request.asker, handler.reply_type, answer or {})
-            except (TypeError, ValueError, OverflowError, RecursionError):
+            except wire.UNENCODABLE:
                 answer = Failure()
         outcome = self._reply_failure(answer, request, handler) if isinstance(answer, Failure) else "ok"
         self._observe(request.type, outcome, self.drain.monotonic() - request.started)

@@ -7,7 +7,6 @@ only if nothing was cut. The process has ended within two seconds of its deadlin
 from __future__ import annotations
 
 import atexit
-import gc
 import os
 import signal
 import sys
@@ -24,13 +23,10 @@ from twisted.internet.error import ReactorNotRunning
 from twisted_node.drain import Drain, Phase, Statistics
 from twisted_node.service import MAX_GRACE, DrainingService
 
-__all__ = ["SIGNALS", "own_process", "settle_collector"]
+__all__ = ["SIGNALS", "own_process"]
 
 #: The signals that drain. One that was ignored at the start (by nohup, or by a shell's background) stays so.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-#: New objects between two looks of the garbage collector: a few thousand requests in flight.
-_COLLECT_AFTER = 50_000
 
 #: A signal within so many seconds of the last one counts as the same: supervisors and terminals send several at once.
 _ESCALATION_SECONDS = 0.5
@@ -52,15 +48,6 @@ def own_process(service: DrainingService, reactor: Any) -> None:
         reactor: to be stopped then.
     """
     _Owner(service, reactor)
-
-
-def settle_collector() -> None:
-    """Have the garbage collector look at requests only, and seldom: called when all has been imported and made.
-
-    With 100,000 requests in flight that takes a third off the processor time; with 10 it changes nothing.
-    """
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER)
 
 
 class _Owner:

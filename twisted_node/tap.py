@@ -12,13 +12,14 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python import usage
 
+from twisted_node.collector import settle_collector
 from twisted_node.drain import Drain
 from twisted_node.endpoints import is_local, server_endpoint, wants_client_certificates
 from twisted_node.errors import MisuseError
 from twisted_node.listening import Listener
 from twisted_node.loading import load_node
 from twisted_node.node import Node
-from twisted_node.process import own_process, settle_collector
+from twisted_node.process import own_process
 from twisted_node.protocol import DEFAULT_MAX_LINE, NodeFactory
 from twisted_node.service import DrainingService
 from twisted_node.standard_io import (

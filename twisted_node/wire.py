@@ -16,6 +16,7 @@ from twisted_node.errors import ErrorCode, RequestError, UnreadableLine
 
 __all__ = [
     "MAX_SOURCE",
+    "UNENCODABLE",
     "BatchBody",
     "Body",
     "Message",
@@ -34,7 +35,7 @@ Body = dict[str, Any]
 
 
 class BatchBody(msgspec.Struct):
-    """The base of bodies that may be read many at once, which is faster: 0.2 instead of 0.7 microseconds each.
+    """The base of bodies that may be read many at once, which is faster: 0.2 instead of 0.4 microseconds each.
 
     A handler then gets an object of a subclass, with fields of its own: it equals none of the class itself, and
     ``msgspec.to_builtins`` shows more. Any other body is exactly what its handler was registered with.
@@ -90,6 +91,9 @@ _encode_json = msgspec.json.Encoder().encode
 
 # What msgspec raises for bytes that are no JSON, no UTF-8, or nested too deep.
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+#: What it raises for something that JSON cannot say.
+UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 def decode(line: bytes) -> Message:
@@ -157,7 +161,7 @@ def body_decoder(body_type: type[Any]) -> Callable[[msgspec.Raw], Any]:
 
 
 def lines_decoder(body_types: Mapping[str, type[Any]]) -> Callable[[bytes], list[Any] | None]:
-    """Make the function that reads many lines at once, their bodies too: 0.2 instead of 0.7 microseconds a line.
+    """Make the function that reads many lines at once, their bodies too: 0.2 instead of 0.4 microseconds a line.
 
     Args:
         body_types: what the bodies are, by the type of the message; those that are ``BatchBody`` are read.
@@ -189,7 +193,8 @@ def lines_decoder(body_types: Mapping[str, type[Any]]) -> Callable[[bytes], list
 
     def decode_lines(lines: bytes) -> list[Any] | None:
         count = lines.count(b"\n")
-        # One value a line: a newline between } and { is never inside of one.
+        # One value a line: a newline between } and { is never inside of one. One line alone need not be asked, which
+        # saves it 0.1 microseconds.
         if count > 1 and lines.count(b"}\n{") != count - 1:
             return None
         try:
