@@ -1,7 +1,8 @@
-"""A client that is never the bottleneck: ``load.py PORT CONNECTIONS OUTSTANDING REQUESTS``; prints the seconds.
+"""A client that costs less than the node: ``load.py PORT CONNECTIONS OUTSTANDING REQUESTS``; prints the seconds.
 
-Its requests are encoded beforehand, all of one length, so that the next ones are a slice of a block; an answer is a
-newline, counted. Each answer is followed by one new request on the same connection, until all have been sent.
+Each connection is another client's. Its requests are encoded beforehand, all the same, so that the next ones are a
+slice of a block; an answer is a newline, counted. Each answer is followed by one new request on the same connection,
+until all have been sent.
 """
 
 from __future__ import annotations
@@ -13,30 +14,25 @@ import time
 
 from benchmarks.lines import request
 
-#: Requests in the block that is sent from.
-_BLOCK = 1_000
-
 #: Read into again and again: room made anew for each read cost the client 10 microseconds.
 _buffer = bytearray(1 << 18)
 
 
 class _Connection:
-    def __init__(self, port: int, block: memoryview, length: int, requests: int) -> None:
+    def __init__(self, port: int, line: bytes, outstanding: int, requests: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.unsent = self.unanswered = requests
-        self._block = block
-        self._length = length
+        self._block = memoryview(line * outstanding)
+        self._length = len(line)
 
     def ask(self, count: int) -> None:
-        """Send some requests, as long as there are any."""
+        """Send some requests, as long as there are any; never more than are to be outstanding."""
         count = min(count, self.unsent)
         self.unsent -= count
-        while count:
-            some = min(count, _BLOCK)
+        if count:
             # Blocking: what is outstanding fits into the kernel's buffers.
-            self.socket.sendall(self._block[: some * self._length])
-            count -= some
+            self.socket.sendall(self._block[: count * self._length])
 
     def read(self) -> int:
         """Read answers; return how many."""
@@ -55,14 +51,15 @@ def load(port: int, connections: int, outstanding: int, requests: int) -> float:
         port: of the server, on the loopback interface.
         connections: to be opened before the time is taken.
         outstanding: requests without an answer on each connection, all the time.
-        requests: in all.
+        requests: in all, at least one for each connection.
 
     Returns:
         Seconds from the first request to the last answer.
     """
-    line = request(100_000)
-    block = memoryview(line * _BLOCK)
-    opened = [_Connection(port, block, len(line), requests // connections) for _ in range(connections)]
+    opened = [
+        _Connection(port, request(100_000, src=f"c{number}"), outstanding, requests // connections)
+        for number in range(connections)
+    ]
     poll = select.epoll()
     by_descriptor = {connection.socket.fileno(): connection for connection in opened}
     for descriptor in by_descriptor:

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.network import Network, Store
-from twisted_node import Drain, ErrorCode, MisuseError, Node, Phase, Request, RequestError
+from twisted_node import Drain, ErrorCode, MisuseError, Node, Phase, PlainBody, Request, RequestError
 from twisted_node.connections import Connections
 from twisted_node.protocol import NodeProtocol
 
@@ -127,6 +127,12 @@ class CallTests(SynchronousTestCase):
     def test_errors_are_not_answered(self) -> None:
         """An error that does not say what it answers is not answered: two nodes would go on for ever."""
         self.reply({"type": "error", "code": 10, "msg_id": 7})
+        self.assertEqual(self.sent(), [])
+
+    def test_errors_are_not_handled(self) -> None:
+        """Nor does a handler of that type get it, whatever its body."""
+        self.node.handle("error", PlainBody)(lambda _: {"never": "said"})
+        self.reply({"type": "error", "msg_id": 7})
         self.assertEqual(self.sent(), [])
 
     def test_two_nodes_do_not_go_on_for_ever(self) -> None:

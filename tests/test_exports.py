@@ -62,7 +62,7 @@ class DoorTests(SynchronousTestCase):
             twisted_node.__all__,
             [
                 "Answer",
-                "BatchBody",
+                "PlainBody",
                 "Counts",
                 "Drain",
                 "DrainTimeout",

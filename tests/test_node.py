@@ -18,7 +18,7 @@ from twisted_node.drain import Phase
 from twisted_node.errors import ErrorCode, MisuseError, RequestError
 from twisted_node.handlers import Answer, Fixed, Request
 from twisted_node.node import Node
-from twisted_node.wire import BatchBody
+from twisted_node.wire import PlainBody
 
 
 class NodeTestCase(SynchronousTestCase):
@@ -694,7 +694,7 @@ class TypedTests(SynchronousTestCase):
         self.assertEqual(body, {"type": "double_ok", "in_reply_to": 2, "value": 42, "msg_id": 0})
 
 
-class PlainRequest(BatchBody):
+class PlainRequest(PlainBody):
     """What is read many at a time."""
 
     count: int = 0
@@ -765,6 +765,42 @@ class PlainTests(SynchronousTestCase):
         """Such an answer is refused where it is made: later it would cost others their answers."""
         for value in (object(), "\ud800", {"deep": {1, object()}}):
             self.assertRaises(MisuseError, lambda value=value: Fixed(value=value))
+
+    def test_fixed_for_two_types(self) -> None:
+        """An answer that is always the same may serve several types, each under its own name."""
+        house, done = House(), Fixed(result="done")
+        for type_ in ("one", "two"):
+            house.node.handle(type_, PlainRequest)(lambda _: done)
+        sink = Sink()
+        house.node.receive_lines(message("one", 1) + message("two", 2) + message("one", 3), sink)
+        self.assertEqual([body["type"] for body in bodies(sink.output)], ["one_ok", "two_ok", "one_ok"])
+
+    def test_fixed_that_was_changed(self) -> None:
+        """An answer that was spoilt later is a crash of its own request alone."""
+        house, spoilt, good = House(), Fixed(values=[1]), Fixed()
+        spoilt["values"].append(object())
+        house.node.handle("spoilt", PlainRequest)(lambda _: spoilt)
+        house.node.handle("good", PlainRequest)(lambda _: good)
+        sink = Sink()
+        house.node.receive_lines(message("good", 1) + message("spoilt", 2) + message("good", 3), sink)
+        self.assertEqual([body.get("code", "ok") for body in bodies(sink.output)], ["ok", 13, "ok"])
+        self.assertEqual(house.drain.counts.finished, 3)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+    def test_fixed_for_a_client_that_is_gone(self) -> None:
+        """What nobody reads any more is counted, and takes no number."""
+        sink = Sink()
+        sink.gone = True
+        self.house.node.receive_lines(message("count", 1) + message("count", 2), sink)
+        self.assertEqual((sink.output, self.house.drain.counts.undelivered), (b"", 2))
+
+    def test_fixed_after_another_name(self) -> None:
+        """A node that is given another name speaks in that."""
+        sink = Sink()
+        self.house.node.receive_lines(message("count", 1), sink)
+        self.house.node.node_id = "n2"
+        self.house.node.receive_lines(message("count", 1), sink)
+        self.assertIn(b'{"src": "n2"', sink.output.splitlines()[1])
 
     def test_fixed_is_a_copy(self) -> None:
         """What it was made from may change; it does not."""

@@ -12,7 +12,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import message
 from twisted_node.errors import RequestError, UnreadableLine
-from twisted_node.wire import MAX_SOURCE, BatchBody, Message, body_decoder, decode, encode, lines_decoder
+from twisted_node.wire import (
+    MAX_SOURCE,
+    UNDECODABLE,
+    Message,
+    PlainBody,
+    body_decoder,
+    decode,
+    encode,
+    plain_decoder,
+)
 
 
 class DecodeTests(SynchronousTestCase):
@@ -238,43 +247,44 @@ class EncodeTests(SynchronousTestCase):
             self.assertEqual(line, expected.encode() + b"\n")
 
 
-class Add(BatchBody):
+class Add(PlainBody):
     """A plain body."""
 
     number: int
 
 
-class AddStrictly(BatchBody, forbid_unknown_fields=True):
+class AddStrictly(PlainBody, forbid_unknown_fields=True):
     """A body that leaves no room for what the message has besides."""
 
     number: int
 
 
-class LinesTests(SynchronousTestCase):
-    """Reading many plain requests at once."""
+class PlainTests(SynchronousTestCase):
+    """Reading a plain request in one pass."""
 
     def setUp(self) -> None:
         """Know one type."""
-        self.decode = lines_decoder({"add": Add})
+        self.decode = plain_decoder({"add": Add})
 
     def test_plain(self) -> None:
-        """Plain requests are read, with their bodies."""
-        messages = self.decode(message("add", 1, number=3) + message("add", 2, src="c2", number=4, more=[]))
-        assert messages is not None
+        """Plain requests are read, with their bodies, white space around them or not."""
+        first, second = message("add", 1, number=3), message("add", 2, src="c2", number=4, more=[])
         self.assertEqual(
-            [(m.src, m.dest, m.body.type_, m.body.msg_id, m.body.number) for m in messages],
-            [("c1", "n1", "add", 1, 3), ("c2", "n1", "add", 2, 4)],
+            [
+                (m.src, m.dest, m.body.type_, m.body.msg_id, m.body.number)
+                for m in map(self.decode, (first, second, first[:-1], b" " + second[:-1] + b"\r"))
+            ],
+            [("c1", "n1", "add", 1, 3), ("c2", "n1", "add", 2, 4)] * 2,
         )
 
     def test_not_plain(self) -> None:
-        """What is not plain, in any line, is left to a closer look."""
-        good = message("add", 1, number=3)
+        """What is not plain is left to a closer look."""
+        good = message("add", 1, number=3)[:-1]
         for line in (
-            b"\n",
-            b"junk\n",
-            good[:-1] + good,
-            good[:-1] + good + b"\n",
-            good.replace(b", ", b",\n"),
+            b"",
+            b"junk",
+            good + good,
+            good + b" " + good,
             message("add", 1, number="3"),
             message("add", "1", number=3),
             message("add", 1, number=3, in_reply_to=1),
@@ -283,19 +293,11 @@ class LinesTests(SynchronousTestCase):
             message("add", 1, number=3, src="c" * 1025),
             good.replace(b"c1", b"\xff"),
         ):
-            self.assertIsNone(self.decode(line), line)
-            self.assertIsNone(self.decode(good + line + good), line)
-
-    def test_white_space(self) -> None:
-        """White space around all lines does no harm; what has some in between is left to a closer look."""
-        good = message("add", 1, number=3)
-        for line in (b" " + good, good[:-1] + b"\r\n", good[:-1] + b" \n"):
-            messages = self.decode(line)
-            assert messages is not None
-            self.assertEqual([m.body.msg_id for m in messages], [1])
-            self.assertIsNone(self.decode(good + line + good), line)
+            with self.assertRaises(UNDECODABLE, msg=line):
+                self.decode(line)
 
     def test_no_room(self) -> None:
-        """Bodies that leave no room for more, or are not known to be plain, are not read at once."""
+        """Bodies that leave no room for more, or are not known to be plain, are not read so."""
         for body_type in (AddStrictly, dict, dict[str, int]):
-            self.assertIsNone(lines_decoder({"add": body_type})(message("add", 1, number=3)))
+            with self.assertRaises(UNDECODABLE):
+                plain_decoder({"add": body_type})(message("add", 1, number=3))

@@ -9,11 +9,10 @@ from twisted_node.protocol import NodeFactory
 from twisted_node.running import run
 from twisted_node.service import DrainingService
 from twisted_node.tracking import IDrainable
-from twisted_node.wire import BatchBody
+from twisted_node.wire import PlainBody
 
 __all__ = [
     "Answer",
-    "BatchBody",
     "Counts",
     "Drain",
     "DrainTimeout",
@@ -27,6 +26,7 @@ __all__ = [
     "NodeError",
     "NodeFactory",
     "Phase",
+    "PlainBody",
     "Request",
     "RequestError",
     "Statistics",

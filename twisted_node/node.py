@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted_node import wire
 from twisted_node.calls import Calls
 from twisted_node.drain import Drain
-from twisted_node.errors import DrainTimeout, ErrorCode, RequestError, UnreadableLine, check_seconds
+from twisted_node.errors import ErrorCode, RequestError, UnreadableLine, check_seconds
 from twisted_node.handlers import Asker, Fixed, Handler, Request
 from twisted_node.outgoing import Outgoing
 from twisted_node.registry import Registry
@@ -74,7 +74,7 @@ class Node(Registry):
 
     @node_id.setter
     def node_id(self, name: str | None) -> None:
-        self._outgoing.name = name
+        self._outgoing.rename(name)
 
     def bind(self, drain: Drain, max_in_flight: int = 100_000) -> None:
         """Give the node what it runs with; called once, before its first line.
@@ -135,42 +135,54 @@ class Node(Registry):
             lines: messages, each with its newline.
             asker: as in :meth:`receive`.
         """
-        done = self._receive_plain(lines, asker)
+        separate = lines.split(b"\n")
+        del separate[-1]
+        done = self._receive_plain(separate, asker)
         if done is not None:
-            for line in lines.split(b"\n")[done:-1]:
+            for line in separate[done:]:
                 self.receive(line, asker)
 
-    def _receive_plain(self, lines: bytes, asker: Asker) -> int | None:
+    def _receive_plain(self, lines: list[bytes], asker: Asker) -> int | None:
         """Serve lines that are all plain requests: the way of most, it spells out what :meth:`receive` would do.
 
         Returns:
             How many were served before the rest had to go the long way; None if all were.
         """
-        messages = self._decode_many(lines)
         drain, handlers, observer = self.drain, self._handlers, self.observer
         counts, reply_from_template = drain.counts, self._outgoing.reply_from_template
-        if messages is None or self.node_id is None or len(messages) > self.max_in_flight - drain.in_flight:
+        decode = self._decode_plain or self._make_plain_decoder()
+        if self.node_id is None or len(lines) > self.max_in_flight - drain.in_flight:
+            return 0
+        try:
+            # All of them first: one by one in the loop below, a line takes 0.1 microseconds more.
+            messages = [*map(decode, lines)]
+        except wire.UNDECODABLE:
             return 0
         started = drain.monotonic() if observer else 0.0
         for position, message in enumerate(messages):
             if drain.refusing:
                 return position
             src, body = message.src, message.body
-            type_, msg_id, handler = body.type_, body.msg_id, handlers[body.type_]
+            type_, msg_id = body.type_, body.msg_id
+            handler = handlers[type_]
             request = Request(src, message.dest, type_, msg_id, body, asker, started)
             try:
                 answer: Any = handler.function(request)
             except BaseException:
                 answer = Failure()
             if type(answer) is Fixed:
-                counts.finished += 1
-                reply_from_template(asker, src, msg_id, handler.reply_type, answer)
-                if observer is not None:
-                    self._observe(type_, "ok", drain.monotonic() - started)
-            else:
-                self._take(answer, request, handler)
-                if drain.in_flight >= self.max_in_flight:
-                    return position + 1
+                try:
+                    reply_from_template(asker, src, msg_id, handler.reply_type, answer)
+                except wire.UNENCODABLE:
+                    answer = Failure()
+                else:
+                    counts.finished += 1
+                    if observer is not None:
+                        self._observe(type_, "ok", drain.monotonic() - started)
+                    continue
+            self._take(answer, request, handler)
+            if drain.in_flight >= self.max_in_flight:
+                return position + 1
         return None
 
     def receive(self, line: bytes, asker: Asker) -> None:
@@ -276,19 +288,8 @@ class Node(Registry):
                 self._outgoing.reply(request, request.asker, handler.reply_type, answer or {})
             except wire.UNENCODABLE:
                 answer = Failure()
-        outcome = self._reply_failure(answer, request, handler) if isinstance(answer, Failure) else "ok"
+        outcome = self._outgoing.failure(request, handler, answer) if isinstance(answer, Failure) else "ok"
         self._observe(request.type, outcome, self.drain.monotonic() - request.started)
-
-    def _reply_failure(self, failure: Failure, request: Request[Any], handler: Handler) -> str:
-        if isinstance(failure.value, DrainTimeout):
-            self._outgoing.reply(request, request.asker, "error", handler.cut)
-            return "cut"
-        error = failure.value
-        if not isinstance(error, RequestError):
-            _log.failure("{request} failed", failure, request=request)
-            error = RequestError(ErrorCode.CRASH, f"{request.type} failed: {type(error).__name__}")
-        self._outgoing.error(request, request.asker, error)
-        return "error"
 
     def _observe(self, *event: Any) -> None:
         if self.observer is not None:

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted_node.drain import Drain
 from twisted_node.errors import DrainTimeout, MisuseError
 from twisted_node.handlers import CUT, REFUSED, Answer, Handler, Request
-from twisted_node.wire import Body, body_decoder, lines_decoder
+from twisted_node.wire import Body, body_decoder, plain_decoder
 
 __all__ = ["Registry"]
 
@@ -31,7 +31,7 @@ class Registry:
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
         # Made when the first lines come, for what is registered by then.
-        self._decode_lines: Callable[[bytes], list[Any] | None] | None = None
+        self._decode_plain: Callable[[bytes], Any] | None = None
         self._after_init: list[Callable[[], Any]] = []
         self._periodic: list[tuple[float, Callable[[], Any]]] = []
         self._on_drain: list[Callable[[], Any]] = []
@@ -102,7 +102,7 @@ class Registry:
             raise MisuseError(f"expected a type for the bodies, such as a Struct, got {body_type!r}") from error
 
         def register(function: Callable[[Request[Any]], Answer]) -> Callable[[Request[Any]], Answer]:
-            self._decode_lines = None
+            self._decode_plain = None
             self._handlers[type_] = Handler(
                 body_type, function, decode, type_ + "_ok", while_draining, control, before_init, refused, cut
             )
@@ -110,17 +110,17 @@ class Registry:
 
         return register
 
-    def _decode_many(self, lines: bytes) -> list[Any] | None:
-        """Read lines if all are plain requests, whose handlers have no terms to be looked at; else return None."""
-        if self._decode_lines is None:
-            self._decode_lines = lines_decoder(
-                {
-                    type_: handler.body_type
-                    for type_, handler in self._handlers.items()
-                    if not (handler.while_draining or handler.control or handler.before_init)
-                }
-            )
-        return self._decode_lines(lines)
+    def _make_plain_decoder(self) -> Callable[[bytes], Any]:
+        """Make what reads plain requests, whose handlers have no terms to be looked at."""
+        self._decode_plain = plain_decoder(
+            {
+                type_: handler.body_type
+                for type_, handler in self._handlers.items()
+                # An error may be a reply.
+                if type_ != "error" and not (handler.while_draining or handler.control or handler.before_init)
+            }
+        )
+        return self._decode_plain
 
     def after_init(self, function: _C) -> _C:
         """Register what is done once the node has its name; a decorator.

@@ -16,14 +16,15 @@ from twisted_node.errors import ErrorCode, RequestError, UnreadableLine
 
 __all__ = [
     "MAX_SOURCE",
+    "UNDECODABLE",
     "UNENCODABLE",
-    "BatchBody",
     "Body",
     "Message",
+    "PlainBody",
     "body_decoder",
     "decode",
     "encode",
-    "lines_decoder",
+    "plain_decoder",
     "reply_template",
 ]
 
@@ -34,8 +35,8 @@ MAX_SOURCE = 1024
 Body = dict[str, Any]
 
 
-class BatchBody(msgspec.Struct):
-    """The base of bodies that may be read many at once, which is faster: 0.2 instead of 0.4 microseconds each.
+class PlainBody(msgspec.Struct):
+    """The base of bodies that may be read together with their message: in 0.2 instead of 0.4 microseconds.
 
     A handler then gets an object of a subclass, with fields of its own: it equals none of the class itself, and
     ``msgspec.to_builtins`` shows more. Any other body is exactly what its handler was registered with.
@@ -89,8 +90,8 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
 _encode_json = msgspec.json.Encoder().encode
 
-# What msgspec raises for bytes that are no JSON, no UTF-8, or nested too deep.
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+#: What msgspec raises for bytes that are no JSON, no UTF-8, or nested too deep.
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 #: What it raises for something that JSON cannot say.
 UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
@@ -111,7 +112,7 @@ def decode(line: bytes) -> Message:
     try:
         envelope = _decode_envelope(line)
         head = _decode_head(envelope.body)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         return _decode_loosely(line, error)
     return Message(envelope.src, envelope.dest, head.type, head.msg_id, head.in_reply_to, envelope.body)
 
@@ -120,14 +121,14 @@ def _decode_loosely(line: bytes, error: Exception) -> Message:
     """Find out whom to answer, and which field is wrong."""
     try:
         envelope = msgspec.json.decode(line, type=_LooseEnvelope)
-    except _UNDECODABLE:
+    except UNDECODABLE:
         raise UnreadableLine(_explain(error)) from None
     if fault := _fault_of_name("src", envelope.src):
         raise UnreadableLine(fault)
     fault = _fault_of_name("dest", envelope.dest)
     try:
         head = msgspec.json.decode(envelope.body, type=_LooseHead)
-    except _UNDECODABLE:
+    except UNDECODABLE:
         head = _LooseHead()
     dest = "" if fault else envelope.dest
     fault = fault or "body: " + _explain(error)
@@ -154,22 +155,22 @@ def body_decoder(body_type: type[Any]) -> Callable[[msgspec.Raw], Any]:
     def decode_body(body: msgspec.Raw) -> Any:
         try:
             return decode_json(body)
-        except _UNDECODABLE as error:
+        except UNDECODABLE as error:
             raise RequestError(ErrorCode.MALFORMED_REQUEST, _explain(error)) from None
 
     return decode_body
 
 
-def lines_decoder(body_types: Mapping[str, type[Any]]) -> Callable[[bytes], list[Any] | None]:
-    """Make the function that reads many lines at once, their bodies too: 0.2 instead of 0.4 microseconds a line.
+def plain_decoder(body_types: Mapping[str, type[Any]]) -> Callable[[bytes], Any]:
+    """Make the function that reads a plain request in one pass, with its body: 0.2 instead of 0.4 microseconds.
 
     Args:
-        body_types: what the bodies are, by the type of the message; those that are ``BatchBody`` are read.
+        body_types: what the bodies are, by the type of the message; those that are ``PlainBody`` are read.
 
     Returns:
-        A function of whole lines, each with its newline. It returns an object for each, with ``src``, ``dest`` and
-        ``body``, whose ``type_`` is the type of the message. It returns None if any line is not a plain request of
-        these types, with an integer ``msg_id`` and no fault, or there is white space where two lines meet.
+        A function of one line. It returns an object with ``src``, ``dest`` and
+        ``body``, whose ``type_`` is the type of the message. It raises one of ``UNDECODABLE`` if the line is not a
+        request of these types, with an integer ``msg_id`` and no fault.
     """
     bodies = tuple(
         msgspec.defstruct(
@@ -189,21 +190,7 @@ def lines_decoder(body_types: Mapping[str, type[Any]]) -> Callable[[bytes], list
         return _decode_none
     any_body: Any = Union[(*bodies, _NeverABody)]
     envelope = msgspec.defstruct("Envelope", [("src", _Name), ("body", any_body), ("dest", _Name, "")], gc=False)
-    decode_json = msgspec.json.Decoder(envelope).decode_lines
-
-    def decode_lines(lines: bytes) -> list[Any] | None:
-        count = lines.count(b"\n")
-        # One value a line: a newline between } and { is never inside of one. One line alone need not be asked, which
-        # saves it 0.1 microseconds.
-        if count > 1 and lines.count(b"}\n{") != count - 1:
-            return None
-        try:
-            decoded: list[Any] = decode_json(lines)
-        except _UNDECODABLE:
-            return None
-        return decoded if len(decoded) == count else None
-
-    return decode_lines
+    return msgspec.json.Decoder(envelope).decode
 
 
 class _NeverABody(msgspec.Struct, tag_field="type", tag=""):
@@ -212,13 +199,13 @@ class _NeverABody(msgspec.Struct, tag_field="type", tag=""):
     nothing: Annotated[int, msgspec.Meta(ge=1, le=0)]
 
 
-def _decode_none(_: bytes) -> None:
-    """Read nothing at once."""
+def _decode_none(_: bytes) -> Any:
+    raise msgspec.DecodeError
 
 
 def _can_be_extended(body_type: type[Any]) -> bool:
     """Say whether a type of bodies leaves room for what every body has besides."""
-    if not (isinstance(body_type, type) and issubclass(body_type, BatchBody)):
+    if not (isinstance(body_type, type) and issubclass(body_type, PlainBody)):
         return False
     config = body_type.__struct_config__
     if config.forbid_unknown_fields or config.array_like or config.tag is not None:

@@ -13,7 +13,7 @@ from twisted_node.drain import Phase
 from twisted_node.handlers import Answer, Fixed, Request
 from twisted_node.names import printable
 from twisted_node.node import Node
-from twisted_node.wire import BatchBody, Body
+from twisted_node.wire import Body, PlainBody
 
 __all__ = ["DrainStatus", "TcpRequest", "TcpShutdown", "answer_about_drain", "answer_requests"]
 
@@ -21,7 +21,7 @@ __all__ = ["DrainStatus", "TcpRequest", "TcpShutdown", "answer_about_drain", "an
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] | Annotated[float, msgspec.Meta(ge=0, le=3_600_000)]
 
 
-class TcpRequest(BatchBody):
+class TcpRequest(PlainBody):
     """Work that takes ``latency_ms``; what it is about (``data``) matters to nobody."""
 
     latency_ms: _Milliseconds = 0
