@@ -63,6 +63,8 @@ def _hold(count: int) -> tuple[float, float, float, float, float]:
     Returns:
         Bytes for each; seconds, and seconds of CPU, to begin a drain; the same to cut them.
     """
+    # A virtual machine may get memory from its host only when it is touched, at 10 microseconds a page: be that now.
+    bytearray(count * 4_000)
     with Process((*NODE, "--max-in-flight", str(count))) as process:
         process.send(INIT)
         process.read_lines(1)
