@@ -62,7 +62,6 @@ class DoorTests(SynchronousTestCase):
             twisted_node.__all__,
             [
                 "Answer",
-                "PlainBody",
                 "Counts",
                 "Drain",
                 "DrainTimeout",
@@ -76,6 +75,7 @@ class DoorTests(SynchronousTestCase):
                 "NodeError",
                 "NodeFactory",
                 "Phase",
+                "PlainBody",
                 "Request",
                 "RequestError",
                 "Statistics",
