@@ -695,13 +695,13 @@ class TypedTests(SynchronousTestCase):
 
 
 class PlainRequest(PlainBody):
-    """What is read many at a time."""
+    """What is read together with its message."""
 
     count: int = 0
 
 
 class PlainTests(SynchronousTestCase):
-    """Requests that take the short way: many of one chunk at once."""
+    """Requests that take the short way, as those of a chunk do that are all plain."""
 
     def setUp(self) -> None:
         """Handle plain requests."""

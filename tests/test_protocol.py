@@ -255,8 +255,16 @@ class ChunkTests(SynchronousTestCase):
 
     def test_odd_lines(self) -> None:
         """So do those that only look like plain requests."""
+        plain = _REQUEST + b"\n"
         for line in ODD_LINES:
             self.check_both_ways([line], 100_000)
+            self.check_both_ways([plain, line, plain], 100_000)
+
+    def test_request_over_two_lines(self) -> None:
+        """A request that goes over two lines is two lines that are none, beside plain ones too."""
+        for cut in (1, _REQUEST.index(b",") + 1, len(_REQUEST) - 1):
+            lines = _REQUEST, _REQUEST[:cut], _REQUEST[cut:], _REQUEST
+            self.check_both_ways([line + b"\n" for line in lines], 100_000)
 
     def check_both_ways(self, lines: list[bytes], max_in_flight: int) -> None:
         outputs = []

@@ -282,6 +282,7 @@ class PlainTests(SynchronousTestCase):
         good = message("add", 1, number=3)[:-1]
         for line in (
             b"",
+            b"\n",
             b"junk",
             good + good,
             good + b" " + good,

@@ -201,8 +201,9 @@ class _DrainingChannel(HTTPChannel):
     def loseConnection(self) -> None:
         """Close; gracefully while draining."""
         if self.connection.drain.refusing:
-            # The transport is not closing yet, which would end the loop over what has been read.
-            self.lineReceived = self.rawDataReceived = _discard  # type: ignore[method-assign,assignment] # of this one
+            # The transport is not closing yet, which would end the loop over what has been read: this object's own
+            # methods do, replaced.
+            self.lineReceived = self.rawDataReceived = _discard  # type: ignore[method-assign,assignment] # see above
             self.connection.answered()
         else:
             super().loseConnection()
