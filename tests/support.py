@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,11 @@ def heed_signals(test: SynchronousTestCase) -> None:
 def awkward_environment(start: str = "") -> dict[str, str]:
     """The environment for ``AWKWARDLY``; ``start`` names what else is to happen."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "AWKWARD": start}
+
+
+def unmeasured(environment: Mapping[str, str]) -> dict[str, str]:
+    """Leave coverage out: to save it at the end takes longer than all the rest, and seconds beside a busy thread."""
+    return {name: value for name, value in environment.items() if not name.startswith("COVERAGE")}
 
 
 class Process:

@@ -26,6 +26,7 @@ from tests.support import (
     heed_signals,
     message,
     read_to_end,
+    unmeasured,
 )
 from twisted_node.process import SIGNALS
 
@@ -83,12 +84,10 @@ class FirstSignalTests(SignalsTestCase):
 
     def test_nothing_in_flight(self) -> None:
         """With nothing in flight the process is gone in milliseconds."""
-        # Saving coverage takes longer than all the rest.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
         for name, runner in RUNNERS.items():
             took = []
             for _ in range(2):
-                process = self.start(*runner, env=environment)
+                process = self.start(*runner, env=unmeasured(os.environ))
                 began = time.monotonic()
                 process.signal()
                 self.assertEqual(os.waitpid(process.popen.pid, 0)[1], 0)
@@ -329,8 +328,11 @@ class WatchdogTests(SignalsTestCase):
 
     def check(self, type_: str) -> list[Process]:
         """Have a request stuck under each runner, and look at the end."""
-        options = ("--drain-timeout", "0.2", "--linger", "30")
-        processes = [self.start_awkwardly(runner, options=options) for runner in RUNNERS]
+        options = *AWKWARDLY, "--drain-timeout", "0.2", "--linger", "30"
+        environment = awkward_environment()
+        if type_ == "busy":
+            environment = unmeasured(environment)
+        processes = [self.start(*runner, *options, env=environment) for runner in RUNNERS.values()]
         for process in processes:
             process.send(message(type_, 2))
             process.wait_for_log(f"{type_} began")
