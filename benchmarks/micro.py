@@ -17,13 +17,13 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from benchmarks.lines import message, request
-from twisted_node import wire
-from twisted_node.connections import Connections
-from twisted_node.drain import Drain
-from twisted_node.handlers import Request
-from twisted_node.node import Node
-from twisted_node.protocol import NodeFactory, NodeProtocol
-from twisted_node.workload import answer_requests
+from twisted_node.drain._drain import Drain
+from twisted_node.node import _wire as wire
+from twisted_node.node._handlers import Request
+from twisted_node.node._node import Node
+from twisted_node.node._protocol import NodeFactory, NodeProtocol
+from twisted_node.node._workload import answer_requests
+from twisted_node.server._connections import Connections
 
 _LINE = request(12_345)
 _REPLY = {"type": "tcp_request_ok", "in_reply_to": 12_345, "result": "processed", "duration_ms": 0, "msg_id": 1}

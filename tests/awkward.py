@@ -20,7 +20,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.threads import deferToThread
 
 from twisted_node import Node, Request
-from twisted_node.workload import answer_requests
+from twisted_node.node._workload import answer_requests
 
 __all__ = ["node"]
 

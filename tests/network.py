@@ -12,8 +12,8 @@ from twisted.internet.testing import StringTransport
 
 from tests.support import ROOT
 from twisted_node import Drain, Node, Statistics
-from twisted_node.connections import Connections
-from twisted_node.standard_io import StandardProtocol
+from twisted_node.node._standard_io import StandardProtocol
+from twisted_node.server._connections import Connections
 
 #: The fields of each reply of Maelstrom's workloads, besides type, in_reply_to and msg_id; the harness takes no others.
 REPLIES: dict[str, set[str]] = {

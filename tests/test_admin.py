@@ -19,8 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support import INIT, PATIENCE, RUNNERS, Process, bodies, by_request, connect, message, read_to_end, run
 from tests.test_metrics import figures
 from twisted_node import Drain, DrainingService
-from twisted_node.admin import Admin
-from twisted_node.metrics import Metrics
+from twisted_node.watch._admin import Admin
+from twisted_node.watch._metrics import Metrics
 
 LOCAL = "tcp:0:interface=127.0.0.1"
 
@@ -439,7 +439,7 @@ class ProcessTests(SynchronousTestCase):
 
     def test_missing_extra(self) -> None:
         """Without prometheus-client, one line says which extra is missing."""
-        program = "import sys; sys.modules['prometheus_client'] = None; from twisted_node.running import run; run()"
+        program = "import sys; sys.modules['prometheus_client'] = None; from twisted_node import run; run()"
         result = self.run_python(program, "--admin", LOCAL)
         self.assertEqual(result.returncode, 1)
         self.assertEqual(result.stderr, "node: --admin: needs the admin extra: pip install 'twisted-node[admin]'\n")
@@ -447,7 +447,7 @@ class ProcessTests(SynchronousTestCase):
     def test_not_paid_for(self) -> None:
         """Without --admin, neither twisted.web nor prometheus-client is imported, from the start to the end."""
         program = (
-            "import atexit, sys; from twisted_node.running import run\n"
+            "import atexit, sys; from twisted_node.command._run import run\n"
             "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
             "run()"
         )
@@ -455,6 +455,6 @@ class ProcessTests(SynchronousTestCase):
             result = self.run_python(program, *options)
             self.assertEqual(result.returncode, 0)
             imported = result.stderr.split()
-            self.assertIn("twisted_node.service", imported)
-            for name in ("twisted.web", "prometheus_client", "twisted_node.admin"):
+            self.assertIn("twisted_node.server._service", imported)
+            for name in ("twisted.web", "prometheus_client", "twisted_node.watch._admin"):
                 self.assertIs(name in imported, expected, name)

@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.network import Network, Store
 from twisted_node import Drain, ErrorCode, MisuseError, Node, Phase, PlainBody, Request, RequestError
-from twisted_node.connections import Connections
-from twisted_node.protocol import NodeProtocol
+from twisted_node.node._protocol import NodeProtocol
+from twisted_node.server._connections import Connections
 
 
 class CallTests(SynchronousTestCase):

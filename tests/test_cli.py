@@ -31,10 +31,10 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import BIN, PATIENCE, RUNNERS, Process, connect, fill, message
-from twisted_node.cli import CLEAN, CUT, INTERRUPTED, NOT_ASKED, _Control
+from twisted_node.command._cli import CLEAN, CUT, INTERRUPTED, NOT_ASKED, _Control
+from twisted_node.command._progress import best_display
 from twisted_node.errors import NodeError
-from twisted_node.progress import best_display
-from twisted_node.status import Picture
+from twisted_node.server._status import Picture
 
 COMMAND = str(BIN / "twisted-node")
 
@@ -404,7 +404,7 @@ class TerminalTests(CliCase):
         """Without the library that draws the bar there are plain lines."""
         node = self.start()
         self.send(node, 60_000)
-        program = "import sys; sys.modules['rich.live'] = None; from twisted_node.cli import main; main()"
+        program = "import sys; sys.modules['rich.live'] = None; from twisted_node.command._cli import main; main()"
         terminal = Terminal(sys.executable, "-c", program, "drain", "--timeout=1", self.endpoint)
         self.addCleanup(terminal.end)
         text = terminal.read_until("(?s)draining.*timed out")

@@ -22,8 +22,8 @@ from zope.interface import implementer
 from tests.certificates import Certificates
 from tests.memory import House, MemoryTransport
 from tests.support import read_to_end
-from twisted_node.closing import GracefulClose
-from twisted_node.transports import read_waiting, restore_half_close, unsent_bytes
+from twisted_node.server._closing import GracefulClose
+from twisted_node.server._twisted import read_waiting, restore_half_close, unsent_bytes
 
 # Its interfaces depend on the platform.
 reactor: Any = _reactor

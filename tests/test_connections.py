@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.memory import House
 from tests.support import bodies, message
-from twisted_node.connections import ASKING_AGAIN, FIRST_WORDS, Connections
+from twisted_node.server._connections import ASKING_AGAIN, FIRST_WORDS, Connections
 
 
 class Visitor:

@@ -15,8 +15,8 @@ from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import Certificates
-from twisted_node import endpoints
-from twisted_node.endpoints import is_local, server_endpoint, wants_client_certificates
+from twisted_node.command import _endpoints as endpoints
+from twisted_node.command._endpoints import is_local, server_endpoint, wants_client_certificates
 from twisted_node.errors import MisuseError
 
 
@@ -65,7 +65,7 @@ class EndpointTests(SynchronousTestCase):
             "import sys; sys.modules['OpenSSL'] = None\n"
             "from twisted.internet import reactor\n"
             "from twisted_node import MisuseError\n"
-            "from twisted_node.endpoints import server_endpoint\n"
+            "from twisted_node.command._endpoints import server_endpoint\n"
             "for description in ('ssl:80', 'ssl:80:clientCA=ca.pem', 'tls:certificates:port=80'):\n"
             "    try: server_endpoint(reactor, description)\n"
             "    except MisuseError as error: print(error)\n"

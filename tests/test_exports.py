@@ -165,7 +165,7 @@ class ImportTests(SynchronousTestCase):
             "import sys, types\n"
             f"package = types.ModuleType('twisted_node'); package.__path__ = [{str(FOLDER)!r}]\n"
             "sys.modules['twisted_node'] = package\n"
-            "from twisted_node.drain import Drain\n"
+            "from twisted_node.drain._drain import Drain\n"
             "from twisted.internet.task import Clock\n"
             "Drain(Clock()).begin(1).addCallback(lambda statistics: print(statistics.phase.value))\n"
             "print(*sorted(name for name in sys.modules if name.startswith('twisted_node.')))\n"

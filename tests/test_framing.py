@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_node import framing
-from twisted_node.framing import Framing
+from twisted_node.node import _framing as framing
+from twisted_node.node._framing import Framing
 
 
 class FramingTests(SynchronousTestCase):

@@ -24,8 +24,8 @@ from tests.support import connect
 from tests.transports import MemoryTransport
 from tests.web_support import Hold, Producer
 from twisted_node import Drain, DrainingService, DrainTimeout
-from twisted_node.endpoints import server_endpoint
-from twisted_node.web import DrainingSite
+from twisted_node.command._endpoints import server_endpoint
+from twisted_node.web._site import DrainingSite
 
 
 class Client:

@@ -21,8 +21,8 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from twisted_node import listening
-from twisted_node.listening import Listener
+from twisted_node.server import _listening as listening
+from twisted_node.server._listening import Listener
 from twisted_node.testing import MemoryEndpoint
 
 # Its interfaces depend on the platform.

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support import message
 from tests.test_status import Line
 from twisted_node import Drain, DrainingService, Node
-from twisted_node.metrics import Metrics
-from twisted_node.workload import answer_about_drain, answer_requests
+from twisted_node.node._workload import answer_about_drain, answer_requests
+from twisted_node.watch._metrics import Metrics
 
 
 def figures(text: str) -> dict[str, float]:

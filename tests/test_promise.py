@@ -21,10 +21,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.memory import Client, House
 from tests.support import bodies, message
-from twisted_node.drain import Phase, Statistics
+from twisted_node.drain._drain import Phase, Statistics
 from twisted_node.errors import RequestError
-from twisted_node.handlers import Request
-from twisted_node.service import MAX_GRACE, DrainingService
+from twisted_node.node._handlers import Request
+from twisted_node.server._service import MAX_GRACE, DrainingService
 
 #: Seconds; several that are equal, so that things fall together.
 SECONDS = st.sampled_from([0, 0.001, 0.5, 1, 1, 2, 3, 10])

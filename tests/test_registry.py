@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.network import Network
 from tests.support import INIT, INIT_OK, message
 from twisted_node import Drain, MisuseError, Node, Phase, Request
-from twisted_node.protocol import NodeFactory
+from twisted_node.node._protocol import NodeFactory
 
 
 class HandleTests(SynchronousTestCase):

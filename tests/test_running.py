@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import INIT, INIT_OK, PATIENCE, RUNNERS, Process, bodies, connect, message, read_to_end
 from twisted_node import MisuseError, Node
-from twisted_node.loading import load_node
+from twisted_node.command._loading import load_node
 
 #: A node that prints whenever it can, and runs by itself too.
 PRINTS = """

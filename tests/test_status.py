@@ -13,7 +13,7 @@ from tests.support import message
 from tests.test_connections import Visitor
 from twisted_node import Drain, DrainingService, DrainTimeout, Node
 from twisted_node.names import printable
-from twisted_node.status import answer_statistics, describe
+from twisted_node.server._status import answer_statistics, describe
 
 
 class Line:

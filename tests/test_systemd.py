@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import INIT, PATIENCE, ROOT, RUNNERS, Process, connect, message
 from twisted_node import Drain, DrainingService
-from twisted_node.systemd import Notifier
+from twisted_node.watch._systemd import Notifier
 
 
 class Systemd:

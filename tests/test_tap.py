@@ -13,7 +13,7 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import BIN, PATIENCE, RUNNERS, Process, bodies, connect, message, run
-from twisted_node.tap import Options
+from twisted_node.command._tap import Options
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
@@ -101,7 +101,7 @@ class RefusalTests(SynchronousTestCase):
 
     def test_missing_extra(self) -> None:
         """Without the tls extra, endpoints that need it name it."""
-        without = "import sys; sys.modules['OpenSSL'] = None; from twisted_node.running import run; run()"
+        without = "import sys; sys.modules['OpenSSL'] = None; from twisted_node.command._run import run; run()"
         for endpoint in ("ssl:0:privateKey=key.pem", "tls:example.org:tcp:0", "ssl:0:clientCA=ca.pem"):
             kind = endpoint.partition(":")[0]
             self.check(

@@ -27,8 +27,8 @@ from tests.documents import namespace
 from tests.transports import MemoryTransport
 from twisted_node import Drain, DrainingService, IDrainable, Node, Phase
 from twisted_node.names import peer_name
-from twisted_node.protocol import NodeFactory
-from twisted_node.tracking import TrackedConnection, TrackedFactory, tracked
+from twisted_node.node._protocol import NodeFactory
+from twisted_node.server._tracking import TrackedConnection, TrackedFactory, tracked
 
 
 class Plain(Protocol):

@@ -17,8 +17,8 @@ from tests.support import BIN, ROOT, Process, wait_until
 from tests.test_admin import curl
 from tests.test_metrics import figures
 from twisted_node import Drain, DrainingService, Statistics
-from twisted_node.metrics import Metrics
-from twisted_node.status import Picture
+from twisted_node.server._status import Picture
+from twisted_node.watch._metrics import Metrics
 
 TEXT = (ROOT / "docs" / "watching.md").read_text()
 

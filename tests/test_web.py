@@ -18,7 +18,7 @@ from twisted.web.server import Request, Site
 
 from tests.web_support import Producer, WebTests, get, statuses
 from twisted_node import Drain, DrainTimeout, Phase
-from twisted_node.web import DrainingSite
+from twisted_node.web._site import DrainingSite
 
 
 class ServingTests(WebTests):

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import message
 from twisted_node.errors import RequestError, UnreadableLine
-from twisted_node.wire import (
+from twisted_node.node._wire import (
     MAX_SOURCE,
     UNDECODABLE,
     Message,

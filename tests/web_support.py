@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from tests.transports import MemoryTransport
 from twisted_node import Drain, DrainingService
-from twisted_node.web import DrainingSite
+from twisted_node.web._site import DrainingSite
 
 
 @implementer(IPushProducer, IPullProducer)

@@ -1,6 +1,6 @@
 """``python -m twisted_node``: the node without twistd."""
 
-from twisted_node.running import run
+from twisted_node.command._run import run
 
 if __name__ == "__main__":
     run()

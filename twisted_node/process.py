@@ -20,8 +20,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 
-from twisted_node.drain import Drain, Phase, Statistics
-from twisted_node.service import MAX_GRACE, DrainingService
+from twisted_node.drain._drain import Drain, Phase, Statistics
+from twisted_node.server._service import MAX_GRACE, DrainingService
 
 __all__ = ["SIGNALS", "own_process"]
 

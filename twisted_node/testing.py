@@ -34,16 +34,16 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_node.drain import Drain
+from twisted_node.drain._drain import Drain
+from twisted_node.drain._phases import Statistics
 from twisted_node.errors import MisuseError
-from twisted_node.phases import Statistics
-from twisted_node.service import DrainingService
+from twisted_node.server._service import DrainingService
 
 __all__ = ["MemoryClient", "MemoryEndpoint", "MemoryServer"]
 
 
 class MemoryServer:
-    """A :class:`~twisted_node.service.DrainingService` without a reactor or a socket.
+    """A :class:`~twisted_node.server.DrainingService` without a reactor or a socket.
 
     Args:
         drain_timeout: seconds, as for the service.

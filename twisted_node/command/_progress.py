@@ -1,0 +1,141 @@
+"""What ``twisted-node`` shows of a drain: a bar on a terminal, plain lines elsewhere, and the last word.
+
+Names and reasons come from clients; what is not printable in them is not printed.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Protocol
+
+from twisted_node.names import printable
+from twisted_node.server._status import Picture
+
+__all__ = ["Display", "best_display", "table", "verdict"]
+
+
+#: In plain lines, how long nothing is said while nothing but the time changes.
+_QUIET_MS = 5000
+
+
+class Display(Protocol):
+    """Where a drain is shown."""
+
+    #: Seconds between two pictures.
+    seconds: float
+
+    def show(self, picture: Picture) -> None:
+        """Show a picture."""
+
+    def close(self) -> None:
+        """Show no more, and leave the terminal as it was."""
+
+
+def best_display() -> Display:
+    """Make the best display for where standard output goes; the bar needs the ``cli`` extra."""
+    if sys.stdout.isatty():
+        try:
+            return _Bar()
+        except ImportError:
+            pass
+    return _Lines()
+
+
+def verdict(picture: Picture) -> str:
+    """Say in one line how a drain has ended."""
+    how = "timed out after" if picture.phase == "timed_out" else "drained in"
+    return (
+        f"{how} {picture.took_ms / 1000:.3f} s: {picture.finished} finished, {picture.refused} refused,"
+        f" {picture.cut} cut, {picture.undelivered} undelivered{_oldest(picture, '; cut: ')}"
+    )
+
+
+def table(picture: Picture) -> str:
+    """Say everything, a figure a line."""
+    left = "" if picture.left_ms is None else f"in {_seconds(picture.left_ms)}: "
+    rows = [
+        ("phase", _phase(picture)),
+        ("in flight", picture.in_flight),
+        ("connections", picture.connections),
+        ("finished", picture.finished),
+        ("refused", picture.refused),
+        ("cut", picture.cut),
+        ("undelivered", picture.undelivered),
+        ("took", f"{picture.took_ms / 1000:.3f} s"),
+        ("deadline", left + picture.at_deadline),
+        *(("oldest", f"{printable(each.name)}  {_seconds(each.age_ms)}") for each in picture.oldest),
+    ]
+    return "\n".join(f"{name:<12} {value}" for name, value in rows)
+
+
+class _Lines:
+    """A line a second while something changes, and every few seconds while only the time does."""
+
+    seconds = 1.0
+
+    def __init__(self) -> None:
+        self._said: tuple[object, ...] = ()
+        self._said_at = 0
+
+    def show(self, picture: Picture) -> None:
+        news = (picture.phase, picture.remaining, [each.name for each in picture.oldest[:1]])
+        if news != self._said or picture.took_ms - self._said_at >= _QUIET_MS:
+            self._said, self._said_at = news, picture.took_ms
+            print(
+                f"{_phase(picture)}: {picture.remaining} remaining, {_seconds(picture.left_ms or 0)} left"
+                f"{_oldest(picture, '; the oldest: ')}",
+                flush=True,
+            )
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class _Bar:
+    """A bar, with the oldest requests below."""
+
+    seconds = 0.25
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._most = 1
+        self._live = Live(console=Console(highlight=False), auto_refresh=False, transient=True)
+
+    def show(self, picture: Picture) -> None:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        self._most = max(self._most, picture.remaining)
+        done = self._most - picture.remaining
+        head = Table.grid(padding=(0, 2))
+        head.add_column(ratio=1)
+        head.add_column(no_wrap=True)
+        head.expand = True
+        figures = f"{picture.remaining} remaining  {_seconds(picture.left_ms or 0)} left"
+        head.add_row(ProgressBar(total=self._most, completed=done), Text(figures))
+        oldest = Table.grid(padding=(0, 2))
+        for each in picture.oldest[:3]:
+            oldest.add_row(Text("oldest", style="dim"), Text(printable(each.name)), Text(_seconds(each.age_ms)))
+        self._live.start()
+        self._live.update(Group(Text(_phase(picture), style="bold"), head, oldest), refresh=True)
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+def _phase(picture: Picture) -> str:
+    phase = picture.phase.replace("_", " ")
+    return f"{phase} ({printable(picture.reason)})" if picture.reason else phase
+
+
+def _oldest(picture: Picture, before: str) -> str:
+    names = ", ".join(f"{printable(each.name)} ({_seconds(each.age_ms)})" for each in picture.oldest[:3])
+    return before + names if names else ""
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{milliseconds / 1000:.1f} s"

@@ -1,0 +1,10 @@
+"""A server that drains: listening, the open connections, how one closes, and the order of a shutdown.
+
+It serves any factory: ``DrainingService.listen`` takes it.
+"""
+
+from twisted_node.server._service import DrainingService
+from twisted_node.server._status import Picture, describe
+from twisted_node.server._tracking import IDrainable
+
+__all__ = ["DrainingService", "IDrainable", "Picture", "describe"]

@@ -1,0 +1,99 @@
+"""What the log says of a shutdown: a few lines that an operator can read, and every few seconds what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from twisted_node.drain._drain import Drain
+from twisted_node.drain._phases import Phase, Statistics
+from twisted_node.server._connections import Connections
+
+__all__ = ["SECONDS_BETWEEN_REPORTS", "Reports"]
+
+_log = Logger()
+
+#: How often the log says what is left.
+SECONDS_BETWEEN_REPORTS = 5.0
+
+
+class Reports:
+    """Tells the log of one shutdown, step by step.
+
+    Args:
+        drain: the work in flight.
+        connections: those that are open.
+        ends_by: tells by when the shutdown is over, on the drain's monotonic clock; None if that is not known.
+    """
+
+    def __init__(self, drain: Drain, connections: Connections, ends_by: Callable[[], float | None]) -> None:
+        self._drain = drain
+        self._connections = connections
+        self._ends_by = ends_by
+        self._loop = LoopingCall(self._report)
+        self._loop.clock = drain.clock
+
+    def lame_duck(self, seconds: float, reason: str) -> None:
+        """Say that the service goes on for so many seconds, as a lame duck."""
+        _log.info("lame duck for {seconds} s: {reason}", seconds=seconds, reason=reason)
+
+    def draining(self, accepted: int) -> None:
+        """Say that the drain has begun, with so many connections accepted from the listeners' queues."""
+        _log.info(
+            "draining, at most {left:.1f} s: {statistics.reason}; not listening any more, {accepted} accepted from the"
+            " queue; {statistics.in_flight} in flight{oldest}",
+            left=(self._drain.deadline or 0) - self._drain.monotonic(),
+            statistics=(statistics := self._drain.statistics()),
+            accepted=accepted,
+            oldest=_name(statistics),
+        )
+        self._loop.start(SECONDS_BETWEEN_REPORTS, now=False)
+
+    def drained(self, statistics: Statistics) -> None:
+        """Say what the deadline cut, if anything."""
+        if statistics.phase is Phase.TIMED_OUT:
+            _log.warn("{count} cut by the deadline{oldest}", count=statistics.remaining, oldest=_name(statistics))
+
+    def going_on(self, statistics: Statistics) -> None:
+        """Say that the service goes on, drained; no more is said until it closes."""
+        self._loop.stop()
+        _log.info("drained; going on until the end of input: {summary}", summary=_summary(statistics))
+
+    def closing(self) -> None:
+        """Learn that the connections close now; what is left of them is said from now on."""
+        if not self._loop.running:
+            self._loop.start(SECONDS_BETWEEN_REPORTS, now=False)
+
+    def lost(self, count: int) -> None:
+        """Say that so many connections were closed with bytes unsent."""
+        _log.warn("{count} connections closed with answers that their clients did not read", count=count)
+
+    def ended(self, statistics: Statistics) -> None:
+        """Say how it ended; nothing is said after that."""
+        self._loop.stop()
+        _log.info("{how}: {summary}", how="cut" if statistics.cut else "clean", summary=_summary(statistics))
+
+    def _report(self) -> None:
+        statistics = self._drain.statistics()
+        left = max(0.0, (self._ends_by() or self._drain.deadline or 0.0) - self._drain.monotonic())
+        _log.info(
+            "{statistics.in_flight} in flight, {connections} connections, {left:.1f} s left{oldest}",
+            statistics=statistics,
+            connections=len(self._connections),
+            left=left,
+            oldest=_name(statistics),
+        )
+
+
+def _name(statistics: Statistics) -> str:
+    names = ", ".join(f"{name} ({age:.1f} s)" for name, age in statistics.oldest)
+    return f"; the oldest: {names}" if names else ""
+
+
+def _summary(statistics: Statistics) -> str:
+    return (
+        f"{statistics.finished} finished, {statistics.refused} refused, {statistics.cut} cut,"
+        f" {statistics.undelivered} undelivered, in {statistics.took:.3f} s"
+    )

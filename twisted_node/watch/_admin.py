@@ -1,0 +1,112 @@
+"""A server's health, figures and drain over HTTP. Needs the ``admin`` extra.
+
+It is the last to close: it answers until no connection of the server is left. Then its own are closed, and none of them
+is waited for beyond a moment to get the last words out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.web.server import Site
+
+from twisted_node.drain._drain import Statistics
+from twisted_node.drain._waiters import Waiters
+from twisted_node.server._listening import Listener
+from twisted_node.server._service import DrainingService
+from twisted_node.server._twisted import read_waiting
+from twisted_node.watch._admin_site import site
+from twisted_node.watch._events import Events
+from twisted_node.watch._metrics import Metrics
+
+__all__ = ["Admin"]
+
+#: How long the last words may take to leave; a client that does not read loses them.
+_SECONDS_FOR_LAST_WORDS = 0.25
+
+
+class Admin(Service):
+    """HTTP beside a server: ``/livez``, ``/readyz``, ``/status``, ``/metrics``, ``/events``, and a page at ``/``.
+
+    Start it with the server, by hand or in the same application. It stops with the server, after it, and not before:
+    its ``stopService`` only waits for that.
+
+    Args:
+        service: the server.
+        endpoint: where to listen.
+        metrics: what ``/metrics`` tells.
+        may_drain: whether ``POST /drain?timeout=SECONDS`` begins a drain; otherwise it is forbidden.
+    """
+
+    def __init__(
+        self, service: DrainingService, endpoint: IStreamServerEndpoint, metrics: Metrics, *, may_drain: bool = False
+    ) -> None:
+        self._server = service
+        self._events = Events(service)
+        self._factory = _Factory(site(service, self._events, metrics, may_drain=may_drain))
+        #: It knows its address once it listens.
+        self.listener = Listener(endpoint, self._factory)
+        service.stop_after_drain(self._end)
+
+    def startService(self) -> None:
+        """Listen.
+
+        Raises:
+            CannotListenError: the port cannot be bound.
+        """
+        super().startService()
+        self.listener.open()
+        self._events.start()
+
+    def stopService(self) -> Deferred[Statistics]:
+        """Wait for the server to end, and this with it; fires with the final statistics."""
+        super().stopService()
+        return self._server.when_ended()
+
+    def _end(self) -> Deferred[None]:
+        closed = self.listener.close()
+        self._events.end()
+        self._factory.finish(self._server.clock)
+        return closed.addCallback(lambda _: self._factory.when_empty())
+
+
+class _Factory(WrappingFactory):
+    """Knows the connections of a Site."""
+
+    noisy = False
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._timer: IDelayedCall | None = None
+        self._for_empty: Waiters[None] = Waiters()
+
+    def finish(self, clock: Any) -> None:
+        """Answer what has been asked, and close."""
+        for connection in list(self.protocols):
+            read_waiting(connection)
+            connection.unregisterProducer()
+            connection.loseConnection()
+        if self.protocols:
+            self._timer = clock.callLater(_SECONDS_FOR_LAST_WORDS, self._abort)
+
+    def when_empty(self) -> Deferred[None]:
+        """Wait until no connection is left."""
+        return self._for_empty.add() if self.protocols else succeed(None)
+
+    def unregisterProtocol(self, p: ProtocolWrapper) -> None:
+        """Let go of a connection that is lost."""
+        super().unregisterProtocol(p)
+        if not self.protocols:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._for_empty.fire(None)
+
+    def _abort(self) -> None:
+        self._timer = None
+        for connection in list(self.protocols):
+            connection.abortConnection()

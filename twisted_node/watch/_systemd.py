@@ -1,0 +1,149 @@
+"""Telling systemd: ready, stopping, the numbers, and how much longer a drain needs.
+
+The protocol is that of ``sd_notify(3)``: datagrams to the socket that ``NOTIFY_SOCKET`` names.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+from collections.abc import MutableMapping
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from twisted_node.drain._drain import Phase, Statistics
+from twisted_node.names import printable
+from twisted_node.server._service import DrainingService
+
+__all__ = ["Notifier"]
+
+_log = Logger()
+
+#: How often there is something to say in a lame duck or a drain.
+_SECONDS_BETWEEN_MESSAGES = 1.0
+#: How often the numbers are told otherwise: each telling wakes systemd and whoever listens to it.
+_SECONDS_WHILE_SERVING = 10.0
+#: After its deadline a process of ours needs at most so many seconds more to have ended.
+_SECONDS_AFTER_DEADLINE = 2.0
+
+
+class Notifier(Service):
+    """Tells the service manager of a server; add it to the application after the server.
+
+    At its start it says that the server is ready. When a drain begins that ends the server, it says ``STOPPING=1``, and
+    until the end it claims the time that is needed, again every second (``EXTEND_TIMEOUT_USEC``): a shorter
+    ``TimeoutStopSec`` can then not end it early. ``Type=notify`` is what the unit needs.
+
+    Args:
+        service: the server.
+        address: of the socket: a path, or ``@`` and a name in the abstract namespace.
+    """
+
+    def __init__(self, service: DrainingService, address: str) -> None:
+        self._server = service
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        # What may not be lost, and could not be sent yet.
+        self._due: list[str] = []
+        self._told_at = -math.inf
+        self._stopping = self._complained = False
+        self._clockwork = LoopingCall(self._tick)
+        self._clockwork.clock = service.clock
+        service.watch_end(self._ending)
+        service.when_ended().addCallback(self._ended)
+
+    @classmethod
+    def from_environment(
+        cls, service: DrainingService, environment: MutableMapping[str, str] = os.environ
+    ) -> Notifier | None:
+        """Make one if this process was started by systemd to be told of.
+
+        Args:
+            service: the server.
+            environment: ``NOTIFY_SOCKET`` is taken out of it, so that no child process speaks in our name.
+        """
+        address = environment.pop("NOTIFY_SOCKET", "")
+        if address.startswith(("/", "@")):
+            return cls(service, address)
+        if address:
+            _log.warn("NOTIFY_SOCKET={address} is no unix socket: systemd is told nothing", address=address)
+        return None
+
+    def startService(self) -> None:
+        """Say that the server is ready, unless its drain has begun already."""
+        if self._server.drain.refusing:
+            return
+        super().startService()
+        self._due.append("READY=1")
+        self._clockwork.start(_SECONDS_BETWEEN_MESSAGES)
+
+    def stopService(self) -> Deferred[Statistics]:
+        """Wait for the server to end; fires with the final statistics."""
+        super().stopService()
+        return self._server.when_ended()
+
+    def _ending(self, _: float) -> None:
+        if not self._stopping:
+            self._stopping = True
+            self._due.append("STOPPING=1")
+        self._tell()
+
+    def _ended(self, statistics: Statistics) -> None:
+        if self._clockwork.running:
+            self._clockwork.stop()
+        self._send(
+            f"STATUS={'cut' if statistics.cut else 'clean'}: {statistics.finished} finished,"
+            f" {statistics.refused} refused, {statistics.cut} cut"
+        )
+        self._socket.close()
+
+    def _tick(self) -> None:
+        serving = self._server.drain.phase is Phase.SERVING
+        now = self._server.drain.monotonic()
+        if not serving or now - self._told_at >= _SECONDS_WHILE_SERVING or self._due:
+            self._told_at = now
+            self._tell()
+
+    def _tell(self) -> None:
+        needed = self._seconds_needed()
+        if needed is None:
+            self._send(self._status())
+        else:
+            self._send(self._status(), f"EXTEND_TIMEOUT_USEC={math.ceil(needed * 1_000_000)}")
+
+    def _status(self) -> str:
+        statistics = self._server.drain.statistics(oldest=1)
+        status = f"STATUS={statistics.phase.value.replace('_', ' ')}"
+        if statistics.reason:
+            status += f" ({statistics.reason})"
+        status += f": {statistics.in_flight} in flight, {len(self._server.connections)} connections"
+        if statistics.left is not None:
+            status += f", {statistics.left:.0f} s left"
+        status += "".join(f"; the oldest: {name} ({age:.0f} s)" for name, age in statistics.oldest)
+        return printable(status)
+
+    def _seconds_needed(self) -> float | None:
+        """Say how long it takes at most until this process has ended; None if it is not ending."""
+        server = self._server
+        if server.drain.phase is Phase.LAME_DUCK:
+            return server.lame_duck + server.drain_timeout + _SECONDS_AFTER_DEADLINE
+        if server.ends_by is None:
+            return None
+        return max(0.0, server.ends_by - server.drain.monotonic()) + _SECONDS_AFTER_DEADLINE
+
+    def _send(self, *lines: str) -> None:
+        message = "\n".join([*self._due, *lines])
+        try:
+            self._socket.sendto(message.encode(), self._address)
+        except BlockingIOError:
+            # Its queue is full. What must be said is said with the next message.
+            return
+        except OSError as error:
+            if not self._complained:
+                self._complained = True
+                _log.warn("systemd cannot be told: {error}", error=error)
+        self._due.clear()
