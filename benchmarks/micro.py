@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from benchmarks.lines import message, request
-from twisted_node.drain._drain import Drain
+from twisted_node.drain import Drain
 from twisted_node.node import _wire as wire
 from twisted_node.node._handlers import Request
 from twisted_node.node._node import Node

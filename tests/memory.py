@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from twisted_node.drain._drain import Drain
+from twisted_node.drain import Drain
 from twisted_node.node._node import Node
 from twisted_node.node._protocol import NodeFactory, NodeProtocol
 from twisted_node.node._workload import answer_about_drain, answer_requests

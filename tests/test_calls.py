@@ -331,7 +331,7 @@ class MisuseTests(SynchronousTestCase):
             self.assert_misuse(text, node.send, "n2", body)
         self.assertRaises(TypeError, node.rpc, "n2", {"type": "read", "key": object()})
         for timeout in (-1, float("nan"), float("inf")):
-            text = f"timeout: expected seconds from 0, got {timeout!r}"
+            text = f"timeout: expected seconds from 0 to 86400, got {timeout!r}"
             self.assert_misuse(text, node.rpc, "n2", {"type": "read"}, timeout=timeout)
         node.send("n2", {"type": "read"})
         self.assertEqual(network.received["n2"], [{"type": "read", "msg_id": 1}])

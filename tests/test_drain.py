@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_node.drain._drain import Drain, Phase, Statistics
+from twisted_node.drain import Drain, Phase, Statistics
 from twisted_node.errors import Draining, DrainTimeout, MisuseError
 
 

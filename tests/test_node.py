@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from tests.memory import House, Sink
 from tests.support import INIT, INIT_OK, bodies, message
-from twisted_node.drain._drain import Phase
+from twisted_node.drain import Phase
 from twisted_node.errors import ErrorCode, MisuseError, RequestError
 from twisted_node.node._handlers import Answer, Fixed, Request
 from twisted_node.node._node import Node

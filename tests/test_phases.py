@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_node.drain._drain import Drain
+from twisted_node.drain import Drain
 from twisted_node.drain._phases import NEXT, Event, Phase
 
 S, L, G, D, T = Phase.SERVING, Phase.LAME_DUCK, Phase.DRAINING, Phase.DRAINED, Phase.TIMED_OUT

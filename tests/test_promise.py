@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.memory import Client, House
 from tests.support import bodies, message
-from twisted_node.drain._drain import Phase, Statistics
+from twisted_node.drain import Phase, Statistics
 from twisted_node.errors import RequestError
 from twisted_node.node._handlers import Request
 from twisted_node.server._service import MAX_GRACE, DrainingService

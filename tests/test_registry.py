@@ -194,7 +194,7 @@ class OwnWorkTests(SynchronousTestCase):
         """A period must be a number of seconds above 0."""
         for seconds in (0, -1, float("nan"), float("inf")):
             error = self.assertRaises(MisuseError, self.node.every, seconds)
-            self.assertEqual(str(error), f"every: expected seconds above 0, got {seconds!r}")
+            self.assertEqual(str(error), f"every: expected seconds above 0, at most 86400, got {seconds!r}")
 
     def test_on_drain(self) -> None:
         """The drain waits for what is done at its beginning."""

@@ -21,7 +21,7 @@ from zope.interface.verify import verifyObject
 
 from tests.memory import House
 from tests.support import bodies, message
-from twisted_node.drain._drain import Phase, Statistics
+from twisted_node.drain import Phase, Statistics
 from twisted_node.server._connections import FIRST_WORDS, Connections
 from twisted_node.server._service import MAX_GRACE, DrainingService
 from twisted_node.testing import MemoryClient, MemoryEndpoint

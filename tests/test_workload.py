@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.memory import House, Sink
 from tests.support import INIT, bodies, message
-from twisted_node.drain._drain import Phase
+from twisted_node.drain import Phase
 
 
 def reply(body: str) -> bytes:

@@ -12,7 +12,6 @@ __all__ = [
     "NodeError",
     "RequestError",
     "UnreadableLine",
-    "check_seconds",
 ]
 
 
@@ -82,13 +81,3 @@ class UnreadableLine(RequestError):
 
     def __init__(self, text: str) -> None:
         super().__init__(ErrorCode.MALFORMED_REQUEST, text)
-
-
-def check_seconds(name: str, seconds: float) -> None:
-    """Check an argument that is a time.
-
-    Raises:
-        MisuseError: it is no number of seconds from 0; naming it.
-    """
-    if not 0 <= seconds < float("inf"):
-        raise MisuseError(f"{name}: expected seconds from 0, got {seconds!r}")

@@ -1,10 +1,24 @@
-"""Names from outside, fit for a log or a screen."""
+"""What a log or a screen says of work and clients: names from outside, and figures, worded in one way everywhere."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
-__all__ = ["peer_name", "printable"]
+__all__ = ["name_oldest", "peer_name", "printable", "summarise"]
+
+
+class _Figures(Protocol):
+    """What has become of the work of a server."""
+
+    @property
+    def finished(self) -> int: ...
+    @property
+    def refused(self) -> int: ...
+    @property
+    def cut(self) -> int: ...
+    @property
+    def undelivered(self) -> int: ...
 
 
 def printable(text: str, longest: int = 1000) -> str:
@@ -23,3 +37,22 @@ def peer_name(address: Any) -> str:
     """Name an address for the log."""
     host = getattr(address, "host", None)
     return f"{host}:{address.port}" if host is not None else str(getattr(address, "name", None) or address)
+
+
+def name_oldest(oldest: Iterable[tuple[object, float]]) -> str:
+    """Name pieces of work for a log or a screen.
+
+    Args:
+        oldest: each with its age in seconds.
+
+    Returns:
+        Their names and ages, on one line; empty if there are none.
+    """
+    return ", ".join(f"{printable(str(name))} ({age:.1f} s)" for name, age in oldest)
+
+
+def summarise(figures: _Figures) -> str:
+    """Say in one line what has become of the work."""
+    return (
+        f"{figures.finished} finished, {figures.refused} refused, {figures.cut} cut, {figures.undelivered} undelivered"
+    )

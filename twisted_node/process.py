@@ -20,7 +20,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 
-from twisted_node.drain._drain import Drain, Phase, Statistics
+from twisted_node.drain import Drain, Phase, Statistics
+from twisted_node.names import name_oldest
 from twisted_node.server._service import MAX_GRACE, DrainingService
 
 __all__ = ["SIGNALS", "own_process"]
@@ -166,7 +167,7 @@ class _Watchdog:
                 bites_at = self._ends.get(timeout=min(left, _LONGEST_WAIT)) + _WATCHDOG_SECONDS
         threads = ", ".join(t.name for t in threading.enumerate() if t is not self._thread)
         with suppress(Exception):
-            oldest = ", ".join(str(name) for name, _ in self._drain.statistics().oldest)
+            oldest = name_oldest(self._drain.statistics().oldest)
             last_words = f"not ended in time; in flight: {oldest or 'nothing'}; threads: {threads}\n"
             # Not by way of the log, nor of Python's buffers: they may be what is stuck.
             os.write(2, last_words.encode())

@@ -34,8 +34,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_node.drain._drain import Drain
-from twisted_node.drain._phases import Statistics
+from twisted_node.drain import Drain, Statistics
 from twisted_node.errors import MisuseError
 from twisted_node.server._service import DrainingService
 

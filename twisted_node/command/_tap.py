@@ -14,8 +14,8 @@ from twisted.python import usage
 
 from twisted_node.command._endpoints import is_local, server_endpoint, wants_client_certificates
 from twisted_node.command._loading import load_node
+from twisted_node.drain import Drain
 from twisted_node.drain._collector import settle_collector
-from twisted_node.drain._drain import Drain
 from twisted_node.errors import MisuseError
 from twisted_node.node._node import Node
 from twisted_node.node._protocol import DEFAULT_MAX_LINE, NodeFactory

@@ -20,10 +20,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_node._seconds import check_seconds
 from twisted_node.drain._collector import collector_paused
-from twisted_node.drain._phases import NEXT, Counts, Event, Phase, Statistics
+from twisted_node.drain._phases import ENDED, NEXT, TAKES_WORK, Counts, Event, Phase, Statistics
 from twisted_node.drain._waiters import Waiters
-from twisted_node.errors import Draining, DrainTimeout, check_seconds
+from twisted_node.errors import Draining, DrainTimeout
 
 __all__ = ["Counts", "Drain", "Phase", "Statistics"]
 
@@ -51,9 +52,8 @@ class Drain:
         self.deadline: float | None = None
         #: Why the drain, or the lame duck, began; empty while serving.
         self.reason = ""
-        #: Whether new work is to be refused; a plain attribute, since each request asks.
-        self.refusing = False
-        self._phase = Phase.SERVING
+        #: Where the drain is; only the drain itself moves it.
+        self.phase = Phase.SERVING
         self._in_flight: dict[Deferred[Any], tuple[object, float, Deferred[Any]]] = {}
         self._awaited: list[Deferred[Any]] = []
         self._began = self._ended = 0.0
@@ -68,9 +68,9 @@ class Drain:
         self._deadline_watchers: list[Callable[[float], object]] = []
 
     @property
-    def phase(self) -> Phase:
-        """Where the drain is."""
-        return self._phase
+    def refusing(self) -> bool:
+        """Whether new work is to be refused: the drain has begun."""
+        return self.phase not in TAKES_WORK
 
     @property
     def in_flight(self) -> int:
@@ -80,7 +80,7 @@ class Drain:
     @property
     def ended(self) -> bool:
         """Whether the drain has come to its end."""
-        return self._phase is Phase.DRAINED or self._phase is Phase.TIMED_OUT
+        return self.phase in ENDED
 
     def track(self, name: object, work: Deferred[_T], *, while_draining: bool = False) -> Deferred[_T]:
         """Hold a piece of work as in flight until it ends.
@@ -99,12 +99,52 @@ class Drain:
             Draining: the drain takes no more work.
         """
         if self.refusing and not while_draining:
-            self.counts.refused += 1
+            self.count_refused()
             raise Draining(self.reason)
         ours: Deferred[_T] = Deferred(self._cut)
         self._in_flight[ours] = (name, self.monotonic(), work)
         work.addBoth(self._finished, ours)
         return ours
+
+    def turn_away(self, ours: Deferred[Any]) -> None:
+        """Let go of a piece of work that is refused after all: it counts as refused, not as finished.
+
+        Args:
+            ours: what :meth:`track` returned; it fires with None. Nothing happens if it has ended.
+        """
+        if self._in_flight.pop(ours, None) is not None:
+            self.count_refused()
+            ours.callback(None)
+
+    # Work that the drain does not hold itself; whoever sees it end says so.
+
+    def count_finished(self, count: int = 1) -> None:
+        """Count work that ended as soon as it had begun.
+
+        Args:
+            count: how many pieces of work.
+        """
+        self.counts.finished += count
+
+    def count_refused(self) -> None:
+        """Count a piece of work that was turned away without being started."""
+        self.counts.refused += 1
+
+    def count_undelivered(self, count: int = 1) -> None:
+        """Count answers whose client had gone.
+
+        Args:
+            count: how many answers.
+        """
+        self.counts.undelivered += count
+
+    def count_cut(self, count: int = 1) -> None:
+        """Count answers that could not be written: lost, though their work had finished.
+
+        Args:
+            count: how many answers, or connections whose answers were lost.
+        """
+        self.counts.cut += count
 
     def begin(self, timeout: float, reason: str = "asked to") -> Deferred[Statistics]:
         """Begin the drain. Further calls join it; they may bring its deadline nearer, never push it away.
@@ -123,16 +163,15 @@ class Drain:
             MisuseError: ``timeout`` is no number of seconds from 0.
         """
         check_seconds("timeout", timeout)
-        begun, self._phase = self._phase, NEXT[self._phase][Event.BEGIN]
-        if begun is not self._phase:
-            self.refusing = True
+        begun, self.phase = self.phase, NEXT[self.phase][Event.BEGIN]
+        if begun is not self.phase:
             self._time_out = Failure(DrainTimeout(reason))
             self._stop_timer()
             self.reason, self._began = reason, self.monotonic()
             self._set_deadline(self._began + timeout)
             self._for_draining.fire(None)
             self._race()
-        elif self._phase is Phase.DRAINING:
+        elif self.phase is Phase.DRAINING:
             self._set_deadline(self.monotonic() + timeout)
         return self.when_drained()
 
@@ -154,10 +193,10 @@ class Drain:
         """
         check_seconds("delay", delay)
         check_seconds("timeout", timeout)
-        if self._phase is Phase.SERVING:
+        if self.phase is Phase.SERVING:
             self.reason = reason
             self._timer = self.clock.callLater(delay, self._end_lame_duck, timeout)
-        self._phase = NEXT[self._phase][Event.LAME_DUCK]
+        self.phase = NEXT[self.phase][Event.LAME_DUCK]
         return self.when_drained()
 
     def when_draining(self) -> Deferred[None]:
@@ -195,9 +234,9 @@ class Drain:
             The picture; it does not change afterwards.
         """
         now = self.monotonic()
-        draining = self._phase is Phase.DRAINING
+        draining = self.phase is Phase.DRAINING
         return Statistics(
-            phase=self._phase,
+            phase=self.phase,
             reason=self.reason,
             in_flight=len(self._in_flight),
             remaining=self._cut_by_deadline if self.ended else len(self._in_flight),
@@ -207,7 +246,7 @@ class Drain:
             undelivered=self.counts.undelivered,
             took=self._ended - self._began if self.ended else now - self._began if draining else 0.0,
             left=max(0.0, self.deadline - now) if draining and self.deadline is not None else None,
-            oldest=self._oldest_cut[:oldest] if self._phase is Phase.TIMED_OUT else self._oldest(oldest),
+            oldest=self._oldest_cut[:oldest] if self.phase is Phase.TIMED_OUT else self._oldest(oldest),
         )
 
     def _oldest(self, count: int) -> tuple[tuple[object, float], ...]:
@@ -254,7 +293,7 @@ class Drain:
         self._awaited = []
         self._cut_by_deadline = 0 if winner[0] == 0 else self.counts.cut - self._cut_before
         event = Event.DEADLINE if self._cut_by_deadline else Event.EMPTY
-        self._phase = NEXT[self._phase][event]
+        self.phase = NEXT[self.phase][event]
         self._for_drained.fire(self.statistics())
 
     def _set_deadline(self, deadline: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["NEXT", "Counts", "Event", "Phase", "Statistics"]
+__all__ = ["ENDED", "NEXT", "TAKES_WORK", "Counts", "Event", "Phase", "Statistics"]
 
 
 class Phase(Enum):
@@ -47,9 +47,16 @@ NEXT = {
 }
 
 
+#: The phases in which new work is taken.
+TAKES_WORK = (Phase.SERVING, Phase.LAME_DUCK)
+
+#: The phases in which a drain has come to its end.
+ENDED = (Phase.DRAINED, Phase.TIMED_OUT)
+
+
 @dataclass
 class Counts:
-    """What has become of the work so far. Whoever sees it happen counts it."""
+    """What has become of the work so far. Only the drain changes it."""
 
     #: Came to its own end, well or ill.
     finished: int = 0

@@ -16,8 +16,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_node.drain._drain import Drain
-from twisted_node.errors import ErrorCode, RequestError, UnreadableLine, check_seconds
+from twisted_node._seconds import check_seconds
+from twisted_node.drain import Drain
+from twisted_node.errors import ErrorCode, RequestError, UnreadableLine
 from twisted_node.node import _wire as wire
 from twisted_node.node._calls import Calls
 from twisted_node.node._handlers import Asker, Fixed, Handler, Request
@@ -84,7 +85,7 @@ class Node(Registry):
             max_in_flight: beyond so many, requests are answered temporarily unavailable (11).
         """
         self.drain = drain
-        self._outgoing.counts = drain.counts
+        self._outgoing.count_undelivered = drain.count_undelivered
         self.clock = drain.clock
         self.max_in_flight = max_in_flight
 
@@ -149,9 +150,9 @@ class Node(Registry):
             How many were served before the rest had to go the long way; None if all were.
         """
         drain, handlers, observer = self.drain, self._handlers, self.observer
-        counts, reply_from_template = drain.counts, self._outgoing.reply_from_template
+        reply_from_template, phase = self._outgoing.reply_from_template, drain.phase
         decode = self._decode_plain or self._make_plain_decoder()
-        if self.node_id is None or len(lines) > self.max_in_flight - drain.in_flight:
+        if drain.refusing or self.node_id is None or len(lines) > self.max_in_flight - drain.in_flight:
             return 0
         try:
             # All of them first: one by one in the loop below, a line takes 0.1 microseconds more.
@@ -160,7 +161,7 @@ class Node(Registry):
             return 0
         started = drain.monotonic() if observer else 0.0
         for position, message in enumerate(messages):
-            if drain.refusing:
+            if drain.phase is not phase:
                 return position
             src, body = message.src, message.body
             type_, msg_id = body.type_, body.msg_id
@@ -176,7 +177,7 @@ class Node(Registry):
                 except wire.UNENCODABLE:
                     answer = Failure()
                 else:
-                    counts.finished += 1
+                    drain.count_finished()
                     if observer is not None:
                         self._observe(type_, "ok", drain.monotonic() - started)
                     continue
@@ -204,7 +205,7 @@ class Node(Registry):
         try:
             handler = self._find(message, asker)
             if self.drain.refusing and not handler.while_draining:
-                self.drain.counts.refused += 1
+                self.drain.count_refused()
                 self._outgoing.reply(message, asker, "error", handler.refused)
                 self._observe(message.type, "refused", 0.0)
                 return
@@ -235,7 +236,7 @@ class Node(Registry):
             work.addBoth(self._finish_later, request, handler)
             return
         if not handler.while_draining:
-            self.drain.counts.finished += 1
+            self.drain.count_finished()
         self._finish(answer, request, handler)
 
     def _find(self, message: Message, asker: Asker) -> Handler:

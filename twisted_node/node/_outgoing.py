@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_node.drain._drain import Counts
 from twisted_node.errors import DrainTimeout, ErrorCode, MisuseError, RequestError
 from twisted_node.node import _wire as wire
 from twisted_node.node._handlers import Asker, Fixed, Handler, Request
@@ -28,8 +27,8 @@ class Outgoing:
     def __init__(self, name: str | None) -> None:
         #: The node's name; until it is known, each reply comes from whom the request was sent to.
         self.name = name
-        #: Where undelivered answers are counted.
-        self.counts = Counts()
+        #: Told of each answer whose client has gone.
+        self.count_undelivered: Callable[[], object] = lambda: None
         self._next_msg_id = 0
         # By answer, type and client.
         self._templates: dict[tuple[Fixed, str, str], bytes] = {}
@@ -46,7 +45,7 @@ class Outgoing:
             TypeError, ValueError, OverflowError, RecursionError: JSON cannot say it; nothing was written.
         """
         if asker.gone:
-            self.counts.undelivered += 1
+            self.count_undelivered()
             return
         # First for its place, then for its value: the fields of a reply that is passed on have one of their own.
         body: Body = {"type": type_, "in_reply_to": to.msg_id, **fields, "msg_id": self._next_msg_id}
@@ -77,7 +76,7 @@ class Outgoing:
     def reply_from_template(self, asker: Asker, src: str, msg_id: int, type_: str, answer: Fixed) -> None:
         """Write a reply that is always the same, in a fifth of the time of :meth:`reply`, and raise what that does."""
         if asker.gone:
-            self.counts.undelivered += 1
+            self.count_undelivered()
             return
         try:
             template = self._templates[answer, type_, src]

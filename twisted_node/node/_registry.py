@@ -10,7 +10,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from twisted_node.drain._drain import Drain
+from twisted_node._seconds import check_seconds
+from twisted_node.drain import Drain
 from twisted_node.errors import DrainTimeout, MisuseError
 from twisted_node.node._handlers import CUT, REFUSED, Answer, Handler, Request
 from twisted_node.node._wire import Body, body_decoder, plain_decoder
@@ -140,10 +141,9 @@ class Registry:
             seconds: from one turn to the next, and to the first.
 
         Raises:
-            MisuseError: ``seconds`` is no number above 0.
+            MisuseError: ``seconds`` is no number above 0, or more than a day.
         """
-        if not 0 < seconds < float("inf"):
-            raise MisuseError(f"every: expected seconds above 0, got {seconds!r}")
+        check_seconds("every", seconds, zero=False)
 
         def register(function: _C) -> _C:
             self._periodic.append((seconds, function))

@@ -187,12 +187,12 @@ class StandardProtocol(NodeProtocol):
 
     def writeConnectionLost(self) -> None:
         """Learn that nothing can be written any more. Twisted would say nothing further by itself."""
-        counts, lines = self.node.drain.counts, self.transport.unsent_lines()
+        drain, lines = self.node.drain, self.transport.unsent_lines()
         if self.transport.has_reader:
-            counts.undelivered += lines
+            drain.count_undelivered(lines)
         else:
             # Nobody has gone: the disk is full, say.
-            counts.cut += max(1, lines)
+            drain.count_cut(max(1, lines))
         reason = "nobody reads standard output" if self.transport.has_reader else "standard output cannot be written"
         self.transport.connectionLost(Failure(ConnectionLost()))
         self.on_end(reason)

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_node.drain._drain import Phase
+from twisted_node.drain import Phase
 from twisted_node.names import printable
 from twisted_node.node._handlers import Answer, Fixed, Request
 from twisted_node.node._node import Node

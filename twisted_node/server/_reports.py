@@ -7,8 +7,8 @@ from collections.abc import Callable
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from twisted_node.drain._drain import Drain
-from twisted_node.drain._phases import Phase, Statistics
+from twisted_node.drain import Drain, Phase, Statistics
+from twisted_node.names import name_oldest, summarise
 from twisted_node.server._connections import Connections
 
 __all__ = ["SECONDS_BETWEEN_REPORTS", "Reports"]
@@ -88,12 +88,9 @@ class Reports:
 
 
 def _name(statistics: Statistics) -> str:
-    names = ", ".join(f"{name} ({age:.1f} s)" for name, age in statistics.oldest)
+    names = name_oldest(statistics.oldest)
     return f"; the oldest: {names}" if names else ""
 
 
 def _summary(statistics: Statistics) -> str:
-    return (
-        f"{statistics.finished} finished, {statistics.refused} refused, {statistics.cut} cut,"
-        f" {statistics.undelivered} undelivered, in {statistics.took:.3f} s"
-    )
+    return f"{summarise(statistics)}, in {statistics.took:.3f} s"

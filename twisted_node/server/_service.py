@@ -15,9 +15,9 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succee
 from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
 
-from twisted_node.drain._drain import Drain, Phase, Statistics
+from twisted_node._seconds import check_seconds
+from twisted_node.drain import Drain, Phase, Statistics
 from twisted_node.drain._waiters import Waiters
-from twisted_node.errors import check_seconds
 from twisted_node.server._connections import Connections
 from twisted_node.server._listening import Listener
 from twisted_node.server._reports import Reports
@@ -247,7 +247,7 @@ class DrainingService(Service):
         self._emptied.pause()
         lost = self.connections.end()
         if lost:
-            self.drain.counts.cut += lost
+            self.drain.count_cut(lost)
             self._reports.lost(lost)
         self._emptied.unpause()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from twisted_node.drain._drain import Phase, Statistics
+from twisted_node.drain import Phase, Statistics
 from twisted_node.node._handlers import Request
 from twisted_node.node._node import Node
 from twisted_node.node._wire import Body

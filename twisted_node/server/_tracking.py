@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface, directlyProvides, implementer, providedBy
 
-from twisted_node.drain._drain import Drain
+from twisted_node.drain import Drain
 from twisted_node.errors import DrainTimeout
 from twisted_node.names import peer_name
 from twisted_node.server._closing import GracefulClose

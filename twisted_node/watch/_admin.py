@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.server import Site
 
-from twisted_node.drain._drain import Statistics
+from twisted_node.drain import Statistics
 from twisted_node.drain._waiters import Waiters
 from twisted_node.server._listening import Listener
 from twisted_node.server._service import DrainingService

@@ -13,7 +13,7 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from twisted_node.drain._drain import Phase
+from twisted_node.drain import Phase
 from twisted_node.server._service import DrainingService
 from twisted_node.server._status import describe
 from twisted_node.watch._events import Events

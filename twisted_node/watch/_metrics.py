@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from twisted_node.drain._drain import Phase
+from twisted_node.drain import Phase
 from twisted_node.node._node import Node
 from twisted_node.server._service import DrainingService
 

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from twisted_node.drain._drain import Phase, Statistics
+from twisted_node.drain import Phase, Statistics
 from twisted_node.names import printable
 from twisted_node.server._service import DrainingService
 

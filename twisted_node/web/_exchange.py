@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import SERVICE_UNAVAILABLE, datetimeToString
 from twisted.web.http_headers import Headers
 
-from twisted_node.drain._drain import Drain
+from twisted_node.drain import Drain
 from twisted_node.errors import Draining, DrainTimeout
 from twisted_node.names import peer_name, printable
 
@@ -48,7 +48,8 @@ class Exchange:
         request.notifyFinish().addCallbacks(self.end, self._lost)
         self._work: Deferred[None] = Deferred()
         if admitted:
-            drain.track(self, self._work, while_draining=True).addErrback(self._was_cut)
+            self._held = drain.track(self, self._work, while_draining=True)
+            self._held.addErrback(self._was_cut)
 
     def __str__(self) -> str:
         client = peer_name(self.request.client)
@@ -61,11 +62,12 @@ class Exchange:
 
     def refuse(self) -> None:
         """Answer 503 without serving it, though it may not be there as a whole."""
-        self._drain.counts.refused += 1
-        self._answer_or_abort(Failure(Draining(self._drain.reason)))
+        # First: to answer it is to end it, and what ends counts as finished.
         if self.admitted:
-            # It leaves the drain, which takes that for its own end, and may be the last.
-            self._drain.counts.finished -= 1
+            self._drain.turn_away(self._held)
+        else:
+            self._drain.count_refused()
+        self._answer_or_abort(Failure(Draining(self._drain.reason)))
         self.end()
 
     def end(self, _: object = None) -> None:
@@ -89,7 +91,7 @@ class Exchange:
     def _lost(self, _: Failure) -> None:
         """Learn that the client has gone. What its resource still does cannot be seen, so it is not waited for."""
         if not (self.receiving or self._over):
-            self._drain.counts.undelivered += 1
+            self._drain.count_undelivered()
         self.end()
 
     def _was_cut(self, failure: Failure) -> None:

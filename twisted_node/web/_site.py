@@ -17,7 +17,7 @@ from twisted.web.http import HTTPChannel, _GenericHTTPChannelProtocol
 from twisted.web.server import Site
 from zope.interface import directlyProvides, implementer, providedBy
 
-from twisted_node.drain._drain import Drain
+from twisted_node.drain import Drain
 from twisted_node.server._connections import Connections, IDrainingFactory
 from twisted_node.server._tracking import TrackedConnection
 from twisted_node.web._exchange import Exchange
