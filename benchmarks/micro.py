@@ -59,7 +59,6 @@ class _Asker:
     control = True
     routes = True
     gone = False
-    kept = False
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -67,6 +66,9 @@ class _Asker:
 
     def send(self, line: bytes) -> None:
         self.answers += 1
+
+    def keep_open(self) -> None:
+        """It never closes."""
 
 
 def _node(drain: Drain) -> Node:

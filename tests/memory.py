@@ -27,6 +27,9 @@ class Sink:
         self.kept = False
         self.output = b""
 
+    def keep_open(self) -> None:
+        self.kept = True
+
     def send(self, line: bytes) -> None:
         self.output += line
 

@@ -12,6 +12,7 @@ from twisted.internet.testing import StringTransport
 
 from tests.support import ROOT
 from twisted_node import Drain, Node, Statistics
+from twisted_node.node._protocol import DEFAULT_MAX_LINE
 from twisted_node.node._standard_io import StandardProtocol
 from twisted_node.server._connections import Connections
 
@@ -86,8 +87,9 @@ class Network:
         drain = Drain(self.clock, self.clock.seconds)
         node.bind(drain)
         self.nodes[name] = node
-        protocol = self.protocols[name] = StandardProtocol(node, Connections(self.clock), control=True)
-        protocol.on_end = lambda reason: self.drain(name, reason)
+        protocol = self.protocols[name] = StandardProtocol(
+            node, Connections(self.clock), lambda reason: self.drain(name, reason), max_line=DEFAULT_MAX_LINE
+        )
         protocol.makeConnection(_Wire(self._route))
         if init:
             self.init(name, [name])

@@ -196,7 +196,8 @@ class GracefulCloseTests(ClosingTestCase):
         self.server.transport.write(MUCH)
         self.server.close.begin()
         await self.turns()
-        self.assertTrue(self.server.close.end())
+        self.assertTrue(self.server.close.has_unsent())
+        self.server.close.end()
         await self.server.gone
         with self.assertRaises(ConnectionResetError):
             await self.read(client)
@@ -207,7 +208,8 @@ class GracefulCloseTests(ClosingTestCase):
         self.server.transport.write(b"x" * 100_000)
         self.server.close.begin()
         await self.turns()
-        self.assertFalse(self.server.close.end())
+        self.assertFalse(self.server.close.has_unsent())
+        self.server.close.end()
         await self.server.gone
         self.assertEqual(len(await self.read(client)), 100_000)
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -281,7 +283,8 @@ class TLSTests(ClosingTestCase):
         await self.turns()
         self.server.close.begin()
         await self.turns()
-        self.assertTrue(self.server.close.end())
+        self.assertTrue(self.server.close.has_unsent())
+        self.server.close.end()
         await self.server.gone
 
     async def test_end_when_all_is_sent(self) -> None:
@@ -290,7 +293,8 @@ class TLSTests(ClosingTestCase):
         self.server.transport.write(b"x" * 100_000)
         self.server.close.begin()
         await self.turns()
-        self.assertFalse(self.server.close.end())
+        self.assertFalse(self.server.close.has_unsent())
+        self.server.close.end()
         await self.server.gone
         self.assertEqual(len(await self.read(client)), 100_000)
 
@@ -298,7 +302,8 @@ class TLSTests(ClosingTestCase):
         """Bytes that TLS has not even encrypted yet count as lost too."""
         await self.connect_with_tls()
         self.server.transport.write(b"x")
-        self.assertTrue(self.server.close.end())
+        self.assertTrue(self.server.close.has_unsent())
+        self.server.close.end()
         await self.server.gone
 
     async def test_unfinished_handshake(self) -> None:

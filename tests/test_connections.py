@@ -2,53 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.memory import House
 from tests.support import bodies, message
-from twisted_node.server._connections import ASKING_AGAIN, FIRST_WORDS, Connections
+from tests.visitor import Visitor
+from twisted_node.server._connections import FIRST_WORDS, Connections
 
+#: What a connection is told that is finished: when it may say its last words, and that its transport shall close.
+FINISHED = ["last words", "close"]
 
-class Visitor:
-    """A connection that is as a test says, and remembers what it was told."""
-
-    def __init__(self, *, kept: bool = False, owed: bool = False, asking: bool = False, loses: bool = False) -> None:
-        self.kept = kept
-        self.owed = owed
-        self.asking = asking
-        self.lively = False
-        self.loses = loses
-        #: What it turns out that its client has sent already.
-        self.waiting: list[str] = []
-        self.told: list[str] = []
-
-    def begin_drain(self) -> None:
-        self.told.append("drain")
-
-    def is_owed(self) -> bool:
-        return self.owed
-
-    def is_asking(self) -> bool:
-        return self.asking
-
-    def is_lively(self) -> bool:
-        return self.lively
-
-    def has_unsent(self) -> bool:
-        return self.loses
-
-    def read_waiting(self) -> None:
-        for state in self.waiting:
-            setattr(self, state, True)
-
-    def finish(self) -> None:
-        self.told.append("finish")
-
-    def end(self) -> bool:
-        self.told.append("end")
-        return self.loses
+#: Seconds within which some clients ask again.
+WITHIN = 0.01
 
 
 class ConnectionsTests(SynchronousTestCase):
@@ -57,16 +26,18 @@ class ConnectionsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.connections = Connections(self.clock, linger=2)
+        self.visitors: list[Visitor] = []
 
     def tearDown(self) -> None:
-        self.connections.stop_waiting()
-        self.clock.advance(ASKING_AGAIN)
+        for visitor in self.visitors:
+            visitor.leave()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def open(self, visitor: Visitor) -> list[str]:
-        """Open a connection; return what it will have been told."""
-        self.connections.opened(visitor)
-        return visitor.told
+    def open(self, **state: Any) -> Visitor:
+        """Open a connection."""
+        visitor = Visitor(self.connections, **state)
+        self.visitors.append(visitor)
+        return visitor
 
     def drain(self) -> None:
         """Begin the drain, with nothing in flight."""
@@ -75,168 +46,216 @@ class ConnectionsTests(SynchronousTestCase):
 
     def test_idle(self) -> None:
         """An idle connection is finished, once, and stays open until it says that it is lost."""
-        visitor = Visitor()
-        told = self.open(visitor)
-        self.connections.changed(visitor)
-        self.assertEqual(told, [])
+        visitor = self.open()
+        visitor.connection.look_again()
+        self.assertEqual(visitor.told, [])
         self.drain()
-        self.connections.changed(visitor)
-        self.connections.finish()
-        self.assertEqual((told, len(self.connections)), (["drain", "finish"], 1))
-        self.connections.closed(visitor)
+        visitor.connection.look_again()
+        self.connections.lose_patience()
+        self.assertEqual((visitor.told, len(self.connections)), (["drain", *FINISHED], 1))
+        visitor.leave()
         self.assertEqual(len(self.connections), 0)
 
     def test_drain_closes_none(self) -> None:
         """The beginning of a drain closes none: that waits for what is in flight."""
-        told = self.open(Visitor())
+        visitor = self.open()
         self.connections.begin_drain()
         self.clock.advance(60)
-        self.assertEqual(told, ["drain"])
+        self.assertEqual(visitor.told, ["drain"])
 
     def test_owed(self) -> None:
         """A connection whose client waits for an answer stays until that is written."""
-        visitor = Visitor(owed=True)
-        told = self.open(visitor)
+        visitor = self.open(owed=True)
         self.drain()
         self.clock.advance(60)
-        self.assertEqual(told, ["drain"])
+        self.assertEqual(visitor.told, ["drain"])
         visitor.owed = False
-        self.connections.changed(visitor)
-        self.assertEqual(told, ["drain", "finish"])
+        visitor.connection.look_again()
+        self.assertEqual(visitor.told, ["drain", *FINISHED])
 
     def test_asking(self) -> None:
         """One in the middle of asking is waited for, as long as the linger, from the beginning of the drain."""
-        visitor, quicker = Visitor(asking=True), Visitor(asking=True)
-        told, quicker_told = self.open(visitor), self.open(quicker)
+        visitor, quicker = self.open(asking=True), self.open(asking=True)
         self.connections.begin_drain()
         self.clock.advance(1)
         self.connections.finish()
         quicker.asking = False
-        self.connections.changed(quicker)
-        self.assertEqual(quicker_told, ["drain", "finish"])
+        quicker.connection.look_again()
+        self.assertEqual(quicker.told, ["drain", *FINISHED])
         self.clock.advance(0.9)
-        self.assertEqual(told, ["drain"])
+        self.assertEqual(visitor.told, ["drain"])
         self.clock.advance(0.1)
-        self.assertEqual(told, ["drain", "finish"])
+        self.assertEqual(visitor.told, ["drain", *FINISHED])
+
+    def test_not_read_from(self) -> None:
+        """One that we do not read from for now counts as asking, unless its client has sent everything."""
+        visitor, silent = self.open(), self.open()
+        visitor.connection.paused = silent.connection.paused = True
+        silent.connection.client_closed()
+        self.drain()
+        self.assertEqual((visitor.told, silent.told), (["drain"], ["drain", "last words", "close at once"]))
+        self.clock.advance(2)
+        self.assertEqual(visitor.told, ["drain", *FINISHED])
 
     def test_asking_too_long(self) -> None:
         """None is waited for any more when the drain has taken longer than the linger."""
-        told = self.open(Visitor(asking=True))
+        visitor = self.open(asking=True)
         self.connections.begin_drain()
         self.clock.advance(2)
-        self.assertEqual(told, ["drain"])
+        self.assertEqual(visitor.told, ["drain"])
         self.connections.finish()
-        self.assertEqual(told, ["drain", "finish"])
+        self.assertEqual(visitor.told, ["drain", *FINISHED])
 
-    def test_stop_waiting(self) -> None:
+    def test_lose_patience(self) -> None:
         """Who asks can be left waiting at any time; who is owed an answer cannot."""
-        asking, owed = self.open(Visitor(asking=True)), self.open(Visitor(asking=True, owed=True))
+        asking, owed = self.open(asking=True), self.open(asking=True, owed=True)
         self.drain()
-        self.connections.stop_waiting()
-        self.assertEqual((asking, owed), (["drain", "finish"], ["drain"]))
+        self.connections.lose_patience()
+        self.assertEqual((asking.told, owed.told), (["drain", *FINISHED], ["drain"]))
+
+    def test_asks_again(self) -> None:
+        """One that was active just before the finish is waited for, until it is heard again or for so long."""
+        resting, asking, slow = (self.open(asks_again_within=within) for within in (0.0, WITHIN, WITHIN))
+        slow.connection.heard()
+        self.clock.advance(FIRST_WORDS)
+        for visitor in (resting, asking):
+            visitor.connection.heard()
+        self.clock.advance(WITHIN / 2)
+        self.drain()
+        self.assertEqual(
+            (resting.told, asking.told, slow.told), (["drain", *FINISHED], ["drain"], ["drain", *FINISHED])
+        )
+        self.connections.lose_patience()
+        self.assertEqual(asking.told, ["drain"])
+        asking.connection.heard()
+        asking.connection.look_again()
+        self.assertEqual(asking.told, ["drain", *FINISHED])
+
+    def test_asks_no_more(self) -> None:
+        """One that was active just before the finish and is silent from then on is finished after so long."""
+        visitor = self.open(asks_again_within=WITHIN)
+        visitor.connection.answered()
+        visitor.connection.heard()
+        self.clock.advance(WITHIN / 2)
+        self.drain()
+        self.clock.advance(WITHIN * 0.9)
+        self.assertEqual(visitor.told, ["drain"])
+        self.clock.advance(WITHIN * 0.1)
+        self.assertEqual(visitor.told, ["drain", *FINISHED])
 
     def test_bytes_in_the_kernel(self) -> None:
         """What a client has sent already is read first, and answered if it turns out to be a question."""
-        visitors = [Visitor(), Visitor()]
-        told = [self.open(visitor) for visitor in visitors]
+        visitors = [self.open(), self.open()]
         visitors[0].waiting, visitors[1].waiting = ["owed"], ["asking"]
         self.drain()
-        self.assertEqual(told, [["drain"], ["drain"]])
+        self.assertEqual([visitor.told for visitor in visitors], [["drain"], ["drain"]])
         for visitor in visitors:
             visitor.waiting, visitor.owed, visitor.asking = [], False, False
-            self.connections.changed(visitor)
-        self.assertEqual(told, [["drain", "finish"], ["drain", "finish"]])
+            visitor.connection.look_again()
+        self.assertEqual([visitor.told for visitor in visitors], [["drain", *FINISHED], ["drain", *FINISHED]])
 
     def test_closed_while_reading(self) -> None:
         """A connection that is lost while it is read is not finished too."""
-        visitor = Visitor()
-        visitor.read_waiting = lambda: self.connections.closed(visitor)  # type: ignore[method-assign] # its client's doing
-        told = self.open(visitor)
+        visitor = self.open()
+        visitor.read_waiting = visitor.leave  # type: ignore[method-assign] # its client's doing
         self.drain()
-        self.assertEqual((told, len(self.connections)), (["drain"], 0))
+        self.assertEqual((visitor.told, len(self.connections)), (["drain", "closed"], 0))
 
     def test_kept(self) -> None:
-        """One that is kept stays until it is released, however long that takes."""
-        told = self.open(Visitor(kept=True))
+        """One that is kept open stays until it is released, however long that takes."""
+        visitor = self.open(kept=True)
         self.drain()
         self.clock.advance(60)
-        self.assertEqual(told, ["drain"])
+        self.assertEqual(visitor.told, ["drain"])
         self.connections.release()
-        self.assertEqual(told, ["drain", "finish"])
+        self.assertEqual(visitor.told, ["drain", *FINISHED])
 
     def test_released_before(self) -> None:
-        """Once released, none is kept."""
+        """Once released, none is kept open."""
         self.connections.release()
-        told = self.open(Visitor(kept=True))
+        visitor = self.open(kept=True)
         self.drain()
-        self.assertEqual(told, ["drain", "finish"])
+        self.assertEqual(visitor.told, ["drain", *FINISHED])
 
     def test_finish_one(self) -> None:
         """One may be finished at any time, and once only; one that is gone is not."""
-        visitor = Visitor(owed=True)
-        told = self.open(visitor)
-        self.connections.finish_one(visitor)
-        self.connections.finish_one(visitor)
-        self.connections.closed(visitor)
-        self.connections.finish_one(visitor)
-        self.assertEqual(told, ["finish"])
+        visitor = self.open(owed=True)
+        visitor.connection.finish()
+        visitor.connection.finish()
+        self.assertEqual(visitor.told, FINISHED)
+        visitor.leave()
+        visitor.connection.finish()
+        self.assertEqual(visitor.told, [*FINISHED, "closed"])
 
     def test_opened_while_draining(self) -> None:
-        """One that was waiting in the queue learns of the drain, and is finished like any other."""
+        """One that was waiting in the queue learns of the drain, and has as long as the linger to ask."""
         self.connections.begin_drain()
-        told = self.open(Visitor())
-        self.assertEqual(told, ["drain"])
+        visitor = self.open(silent=True)
+        self.assertEqual(visitor.told, ["drain"])
         self.connections.finish()
-        late = self.open(Visitor())
-        self.assertEqual((told, late), (["drain", "finish"], ["drain", "finish"]))
+        late = self.open(silent=True)
+        self.clock.advance(1.9)
+        self.assertEqual((visitor.told, late.told), (["drain"], ["drain"]))
+        late.connection.heard()
+        late.connection.look_again()
+        self.assertEqual((visitor.told, late.told), (["drain"], ["drain", *FINISHED]))
+        self.clock.advance(0.1)
+        self.assertEqual(visitor.told, ["drain", *FINISHED])
 
     def test_end(self) -> None:
-        """The end closes all that are open, finished or not, and says how many lost bytes by it."""
-        visitors = [Visitor(), Visitor(loses=True), Visitor(owed=True, loses=True)]
-        told = [self.open(visitor) for visitor in visitors]
+        """The end closes all that are open, finished or not; it is known before how many lose bytes by it."""
+        visitors = [self.open(), self.open(loses=True), self.open(owed=True, loses=True)]
         self.drain()
-        self.assertEqual(self.connections.end(), 2)
-        self.assertEqual([each[-1] for each in told], ["end"] * 3)
+        self.assertEqual(self.connections.count_unsent(), 2)
+        self.connections.end()
+        self.assertEqual([visitor.told[-1] for visitor in visitors], ["end"] * 3)
 
     def test_unsent(self) -> None:
-        """It is known whether some client has not taken everything."""
-        self.open(Visitor())
-        self.assertFalse(self.connections.has_unsent())
-        self.open(Visitor(loses=True))
-        self.assertTrue(self.connections.has_unsent())
+        """It is known how many clients have not taken everything."""
+        self.open()
+        self.assertEqual(self.connections.count_unsent(), 0)
+        self.open(loses=True)
+        self.assertEqual(self.connections.count_unsent(), 1)
 
     def test_new(self) -> None:
         """A client that connected just before the drain has its first words left, one in the queue has the linger."""
-        old, new, queued = Visitor(), Visitor(), Visitor()
-        self.open(old)
-        self.assertFalse(self.connections.is_new(old))
+        old = self.open(silent=True)
         self.clock.advance(FIRST_WORDS)
-        self.open(new)
+        new = self.open(silent=True)
         self.clock.advance(FIRST_WORDS / 2)
         self.connections.begin_drain()
-        self.open(queued)
+        queued = self.open(silent=True)
+        self.connections.finish()
 
-        def new_ones() -> list[bool]:
-            return [self.connections.is_new(visitor) for visitor in (old, new, queued)]
+        def waited_for() -> list[bool]:
+            return [not visitor.connection.is_closing for visitor in (old, new, queued)]
 
-        self.assertEqual(new_ones(), [False, True, True])
+        self.assertEqual(waited_for(), [False, True, True])
         self.clock.advance(FIRST_WORDS)
-        self.assertEqual(new_ones(), [False, False, True])
+        self.assertEqual(waited_for(), [False, False, True])
+
+    def test_new_for_too_long(self) -> None:
+        """The first words are waited for from the beginning of the drain, not of the finish."""
+        visitor = self.open(silent=True)
+        self.connections.begin_drain()
+        self.clock.advance(FIRST_WORDS)
+        self.connections.finish()
+        self.assertEqual(visitor.told, ["drain"])
+        self.clock.advance(2)
+        self.assertEqual(visitor.told, ["drain", *FINISHED])
 
     def test_when_empty(self) -> None:
         """Those who wait for the last connection to go hear of it, at once if there is none."""
         self.successResultOf(self.connections.when_empty())
-        first, second = Visitor(), Visitor()
-        self.open(first)
-        self.open(second)
+        first, second = self.open(), self.open()
         waiting, leaving = self.connections.when_empty(), self.connections.when_empty()
         leaving.cancel()
         self.failureResultOf(leaving, CancelledError)
-        self.connections.closed(first)
+        first.leave()
         self.assertNoResult(waiting)
-        self.connections.closed(second)
+        second.leave()
         self.successResultOf(waiting)
-        self.connections.closed(second)
+        second.leave()
 
 
 class NodeConnectionsTests(SynchronousTestCase):
@@ -286,7 +305,7 @@ class NodeConnectionsTests(SynchronousTestCase):
         asking, resting = self.house.connect(), self.house.connect()
         for client in (asking, resting):
             client.send(message("tcp_drain_status"))
-        self.house.clock.advance(ASKING_AGAIN / 2)
+        self.house.clock.advance(WITHIN / 2)
         self.connections.begin_drain()
         self.connections.finish()
         self.assertEqual((asking.transport.half_closed, resting.transport.half_closed), (False, False))
@@ -294,7 +313,7 @@ class NodeConnectionsTests(SynchronousTestCase):
         asking.send(message("tcp_drain_status"))
         self.assertIn(b"tcp_drain_status_ok", asking.take())
         self.assertEqual((asking.transport.half_closed, resting.transport.half_closed), (True, False))
-        self.house.clock.advance(ASKING_AGAIN)
+        self.house.clock.advance(WITHIN)
         self.assertTrue(resting.transport.half_closed)
 
     def test_last_answer(self) -> None:
@@ -321,5 +340,6 @@ class NodeConnectionsTests(SynchronousTestCase):
     def test_end(self) -> None:
         """The end closes a connection whose bytes are out, without a reset."""
         client = self.house.connect()
-        self.assertEqual(self.connections.end(), 0)
+        self.assertEqual(self.connections.count_unsent(), 0)
+        self.connections.end()
         self.assertEqual((client.transport.closed, client.transport.aborted), (True, False))

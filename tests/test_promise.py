@@ -81,7 +81,9 @@ class Promise(RuleBasedStateMachine):
         return [
             client
             for client in self.clients
-            if not client.transport.half_closed and not client.transport.closed and not client.protocol._input_ended
+            if not client.transport.half_closed
+            and not client.transport.closed
+            and not client.protocol.connection.input_ended
         ]
 
     def send(self, client: Client, type_: str, **fields: Any) -> None:

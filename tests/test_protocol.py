@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 
 from tests.memory import Client, House, Sink
 from tests.support import INIT, bodies, message
+from twisted_node.server._connections import FIRST_WORDS
 
 STATUS = message("tcp_drain_status")
 
@@ -492,7 +493,8 @@ class IdleTests(SynchronousTestCase):
             while waiting:
                 self.client.send(waiting.pop())
 
-        self.client.protocol.read_waiting = read_waiting  # type: ignore[method-assign] # the kernel's part
+        connection = self.client.protocol.connection
+        connection.read_waiting = read_waiting  # type: ignore[method-assign] # the kernel's part
         self.assertFalse(self.wait(19.9))
         self.assertTrue(self.wait(0.1))
 
@@ -535,8 +537,9 @@ class IdleTests(SynchronousTestCase):
 
     def test_draining(self) -> None:
         """A connection that a drain closes is closed once, whatever its idle timer says."""
-        self.house.connections.stop_waiting()
+        self.house.connections.begin_drain()
         self.house.connections.finish()
+        self.house.clock.advance(FIRST_WORDS)
         self.assertTrue(self.is_closing())
         self.house.clock.advance(1)
         self.assertTrue(self.client.transport.closed)

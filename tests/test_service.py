@@ -21,8 +21,9 @@ from zope.interface.verify import verifyObject
 
 from tests.memory import House
 from tests.support import bodies, message
+from tests.visitor import Visitor
 from twisted_node.drain import Phase, Statistics
-from twisted_node.server._connections import FIRST_WORDS, Connections
+from twisted_node.server._connections import FIRST_WORDS
 from twisted_node.server._service import MAX_GRACE, DrainingService
 from twisted_node.testing import MemoryClient, MemoryEndpoint
 
@@ -174,7 +175,7 @@ class StopTests(ServiceTestCase):
         self.clock.advance(3)
         statistics = self.assert_clean(first)
         self.assertIs(self.assert_clean(second), statistics)
-        self.assertIs(self.successResultOf(self.service.stopService()), statistics)
+        self.assertEqual(self.successResultOf(self.service.stopService()), statistics)
 
     def test_cancelled(self) -> None:
         """Whoever cancels their waiting for the end keeps nobody else from it."""
@@ -410,38 +411,11 @@ class CutTests(ServiceTestCase):
         self.assertEqual(self.assert_clean(ended).cut, 0)
 
 
-class Unread:
+class Unread(Visitor):
     """A connection whose client has not read everything, and that is gone as soon as it is ended."""
 
-    kept = False
-
-    def __init__(self, connections: Connections) -> None:
-        self.connections = connections
-
-    def begin_drain(self) -> None:
-        """The drain has begun."""
-
-    def is_owed(self) -> bool:
-        return False
-
-    def is_asking(self) -> bool:
-        return False
-
-    def is_lively(self) -> bool:
-        return False
-
-    def has_unsent(self) -> bool:
-        return True
-
-    def read_waiting(self) -> None:
-        """Nothing waits."""
-
-    def finish(self) -> None:
-        """It never will."""
-
-    def end(self) -> bool:
-        self.connections.closed(self)
-        return True
+    def end(self) -> None:
+        self.leave()
 
 
 class UnreadTests(ServiceTestCase):
@@ -450,7 +424,7 @@ class UnreadTests(ServiceTestCase):
     def test_counted(self) -> None:
         """They count as cut in all that is said about the end, however fast their connections are gone."""
         for _ in range(2):
-            self.connections.opened(Unread(self.connections))
+            Unread(self.connections, loses=True)
         ended = self.service.end("SIGTERM")
         self.clock.pump([10, MAX_GRACE])
         self.assertEqual(self.assert_clean(ended).cut, 2)

@@ -37,7 +37,8 @@ from tests.support import (
     wait_until,
 )
 from twisted_node import Drain, DrainingService, Node
-from twisted_node.node._standard_io import StandardStreams, StandardStreamsFactory, read_from
+from twisted_node.node._standard_io import StandardStreams, StandardStreamsFactory
+from twisted_node.node._twisted import read_from
 
 NODE = RUNNERS["python"]
 

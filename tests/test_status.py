@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import message
-from tests.test_connections import Visitor
+from tests.visitor import Visitor
 from twisted_node import Drain, DrainingService, DrainTimeout, Node
 from twisted_node.names import printable
 from twisted_node.server._status import answer_statistics, describe
@@ -21,7 +21,6 @@ class Line:
 
     routes = False
     gone = False
-    kept = False
     in_flight = 0
 
     def __init__(self, *, control: bool) -> None:
@@ -30,6 +29,9 @@ class Line:
 
     def send(self, line: bytes) -> None:
         self.lines.append(line)
+
+    def keep_open(self) -> None:
+        """It never closes."""
 
 
 class StatusTests(SynchronousTestCase):
@@ -71,9 +73,8 @@ class StatusTests(SynchronousTestCase):
 
     def test_unread(self) -> None:
         """While clients have not taken their answers, there is a deadline still."""
-        reading, unread = Visitor(), Visitor(loses=True)
-        for visitor in (reading, unread):
-            self.service.connections.opened(visitor)
+        Visitor(self.service.connections)
+        unread = Visitor(self.service.connections, loses=True)
         self.service.end("because")
         self.clock.advance(4)
         picture = describe(self.service)

@@ -19,12 +19,8 @@ from twisted_node.drain._collector import settle_collector
 from twisted_node.errors import MisuseError
 from twisted_node.node._node import Node
 from twisted_node.node._protocol import DEFAULT_MAX_LINE, NodeFactory
-from twisted_node.node._standard_io import (
-    StandardStreams,
-    StandardStreamsFactory,
-    free_standard_output,
-    take_standard_streams,
-)
+from twisted_node.node._standard_io import StandardStreams, StandardStreamsFactory
+from twisted_node.node._streams import free_standard_output, take_standard_streams
 from twisted_node.node._workload import answer_about_drain, answer_requests
 from twisted_node.process import own_process
 from twisted_node.server._listening import Listener

@@ -73,11 +73,12 @@ class Asker(Protocol):
     gone: bool
     #: Its requests that wait for their answer.
     in_flight: int
-    #: Whether it asks to stay open beyond the drain, to see how that ends.
-    kept: bool
 
     def send(self, line: bytes) -> None:
         """Write one whole line."""
+
+    def keep_open(self) -> None:
+        """Stay open beyond the drain, so that who asks sees how it ends."""
 
 
 class Request(msgspec.Struct, Generic[_B], gc=False):

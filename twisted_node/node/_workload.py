@@ -91,7 +91,7 @@ def answer_about_drain(node: Node, drain_timeout: float) -> None:
         drain, asked_ms = node.drain, request.body.drain_timeout_ms
         status = drain.phase.value if drain.ended else "draining"
         in_flight = drain.in_flight
-        request.asker.kept = True
+        request.asker.keep_open()
         drain.begin(
             drain_timeout if asked_ms is UNSET else asked_ms / 1000, f"tcp_shutdown from {printable(request.src, 100)}"
         )

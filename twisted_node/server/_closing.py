@@ -17,7 +17,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from twisted_node.server._twisted import raw_transport, unsent_bytes
+from twisted_node.server._twisted import close_raw, half_close_now, raw_transport, read_waiting, unsent_bytes
 
 __all__ = ["Close", "GracefulClose"]
 
@@ -31,11 +31,14 @@ class Close(Protocol):
     def client_closed(self) -> None:
         """Learn that the client has closed too."""
 
-    def has_unsent(self) -> bool:
-        """Say whether bytes are still in this process that the client has not taken."""
+    def read_waiting(self) -> None:
+        """Read what the client has sent already, unless it does not read its answers."""
 
-    def end(self) -> bool:
-        """Close now; return whether unsent bytes are lost by it."""
+    def has_unsent(self) -> bool:
+        """Return whether bytes are still in this process that the client has not taken."""
+
+    def end(self) -> None:
+        """Close now; unsent bytes are lost."""
 
     def closed(self) -> None:
         """Learn that the connection is lost."""
@@ -67,6 +70,9 @@ class GracefulClose:
         Args:
             client_has_closed: its end of input was read, so there is nothing to linger for.
         """
+        if getattr(self._transport, "disconnecting", False):
+            # The protocol closes by itself.
+            return
         # A paused producer would keep the connection open for ever.
         self._transport.unregisterProducer()
         if client_has_closed:
@@ -81,27 +87,25 @@ class GracefulClose:
         else:
             self._flushed()
 
+    def read_waiting(self) -> None:
+        """Read what the client has sent already, unless it does not read its answers."""
+        read_waiting(self._transport)
+
     def has_unsent(self) -> bool:
-        """Say whether bytes are still in this process that the client has not taken."""
+        """Return whether bytes are still in this process that the client has not taken."""
         return unsent_bytes(self._transport) > 0
 
-    def end(self) -> bool:
-        """Close now, without lingering.
-
-        Returns:
-            Whether bytes that were still in this process are lost by it.
-        """
-        lost = self.has_unsent()
-        if lost:
+    def end(self) -> None:
+        """Close now, without waiting for the client; bytes that are still in this process are lost."""
+        if self.has_unsent():
             self._transport.abortConnection()
         else:
-            # Never abort here: the kernel goes on delivering what it has.
-            self._close_raw()
-        return lost
+            # No abort here: the kernel goes on delivering what it has.
+            close_raw(self._raw)
 
     def client_closed(self) -> None:
-        """Learn that the client has closed too, so that there is nothing to linger for."""
-        self._close_raw()
+        """Learn that the client has closed too, so that there is nothing to wait for."""
+        close_raw(self._raw)
 
     def closed(self) -> None:
         """Learn that the connection is lost."""
@@ -119,23 +123,14 @@ class GracefulClose:
         """Learn that the transport takes no more; its protocol hears of it too."""
 
     def _flushed(self) -> None:
+        """Close our half, now that all has left this process, and wait for the client to close its own."""
         if getattr(self._raw, "disconnecting", False):
             # The client has closed meanwhile: the transport closes now, by itself.
             return
         self._timer = self._clock.callLater(self._linger, self._linger_is_over)
         if not ISSLTransport.providedBy(self._transport):
-            self._raw.loseWriteConnection()
-            if isinstance(self._raw, FileDescriptor):
-                # In this turn, not the next: what a client sent in between would go unanswered.
-                self._raw.doWrite()
+            half_close_now(self._raw)
 
     def _linger_is_over(self) -> None:
         self._timer = None
-        self._close_raw()
-
-    def _close_raw(self) -> None:
-        if isinstance(self._raw, FileDescriptor):
-            # Past what startTLS has put into the transport itself, which would wait for the client's good-bye.
-            FileDescriptor.loseConnection(self._raw)
-        else:
-            self._raw.loseConnection()
+        close_raw(self._raw)

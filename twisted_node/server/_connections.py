@@ -1,58 +1,28 @@
-"""The open connections of a server: which may be closed, and when.
+"""The open connections of a server: which may be finished, and when.
 
-A connection whose client waits for an answer stays; one whose client is in the middle of asking is waited for, for a
-while; any other is finished, and ``closing`` has the way to do that.
+A connection whose client waits for an answer stays. One whose client is asking is waited for, for a while. Any other is
+finished once the drain has ended.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import Attribute, Interface
 
 from twisted_node.drain._waiters import Waiters
+from twisted_node.server._connection import Connection
+from twisted_node.server._states import CONNECTIONS, ConnectionsEvent, ConnectionsState, ConnectionState
 
-__all__ = ["ASKING_AGAIN", "FIRST_WORDS", "Connection", "Connections", "IDrainingFactory"]
+__all__ = ["FIRST_WORDS", "Connections", "IDrainingFactory"]
 
-#: Seconds that a client which has connected may take to send its first bytes.
+#: Seconds that a client which has just connected may take to send its first bytes.
 FIRST_WORDS = 0.1
 
-#: Seconds within which a client that asks all the time asks again. Its connection is closed behind the answer to that:
-#: closed in between, it would cross a request on its way.
-ASKING_AGAIN = 0.01
-
-
-class Connection(Protocol):
-    """What a server asks of each of its connections."""
-
-    #: Whether it asks to stay open beyond the drain, to see how that ends.
-    kept: bool
-
-    def begin_drain(self) -> None:
-        """Learn that the drain has begun; told once."""
-
-    def is_owed(self) -> bool:
-        """Say whether its client waits for an answer."""
-
-    def is_asking(self) -> bool:
-        """Say whether its client is in the middle of asking."""
-
-    def is_lively(self) -> bool:
-        """Say whether its client has asked so lately that it is probably about to ask again."""
-
-    def read_waiting(self) -> None:
-        """Read what its client has sent already."""
-
-    def has_unsent(self) -> bool:
-        """Say whether bytes are still in this process that its client has not taken."""
-
-    def finish(self) -> None:
-        """Close without losing what was written; nothing more will be. Told once."""
-
-    def end(self) -> bool:
-        """Close now; return whether unsent bytes are lost by it."""
+#: The states in which connections are finished as soon as they may be.
+_FINISHING = (ConnectionsState.FINISHING, ConnectionsState.IMPATIENT)
 
 
 class IDrainingFactory(Interface):
@@ -65,139 +35,167 @@ class Connections:
     """All open connections of a server.
 
     Args:
-        clock: for the patience with clients, and their linger.
-        linger: seconds that a closing connection waits for its client. One in the middle of asking is waited for as
-            long, from the beginning of the drain.
+        clock: for the time that clients get to ask, and to take their answers.
+        linger: seconds that a closing connection waits for its client. A client that is asking is waited for as long,
+            from the beginning of the drain.
     """
 
     def __init__(self, clock: IReactorTime, linger: float = 1.0) -> None:
         self.clock = clock
         self.linger = linger
-        #: Whether the drain has begun; a connection opened now was waiting in the kernel's queue.
-        self.draining = False
-        # Each with the time when it was opened.
-        self._open: dict[Connection, float] = {}
-        self._finished: set[Connection] = set()
-        self._finishing = False
-        self._patient = True
-        self._keeping = True
-        self._new_since = self._drain_began = self._finishing_since = 0.0
-        self._timers: list[IDelayedCall] = []
-        self._asked_again: IDelayedCall | None = None
+        self.state = ConnectionsState.OPEN
+        self._open: dict[Connection, None] = {}
+        self._kept: set[Connection] = set()
+        self._may_stay = True
+        # Seconds on the clock: when the drain began, and when connections began to be finished.
+        self._drain_began = self._finish_began = 0.0
+        # What is waited for while connections are finished: a wait is over when its timer has fired.
+        self._waits: list[IDelayedCall] = []
+        self._for_first_words: IDelayedCall | None = None
+        self._for_next_request: dict[Connection, IDelayedCall] = {}
         self._for_empty: Waiters[None] = Waiters()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def has_unsent(self) -> bool:
-        """Say whether some client has not taken all of its answers."""
-        return any(connection.has_unsent() for connection in self._open)
+    @property
+    def draining(self) -> bool:
+        """Whether the drain has begun."""
+        return self.state is not ConnectionsState.OPEN
 
-    def opened(self, connection: Connection) -> None:
-        """Take in a connection; it calls this when it is made."""
-        self._open[connection] = self.clock.seconds()
-        if self.draining:
-            connection.begin_drain()
-            self.changed(connection)
-
-    def closed(self, connection: Connection) -> None:
-        """Let go of a connection; it calls this when it is lost."""
-        self._open.pop(connection, None)
-        self._finished.discard(connection)
-        if not self._open:
-            if self._asked_again is not None and self._asked_again.active():
-                self._asked_again.cancel()
-            self._for_empty.fire(None)
+    def count_unsent(self) -> int:
+        """Return how many clients have not taken all of their answers."""
+        return sum(connection.has_unsent() for connection in self._open)
 
     def when_empty(self) -> Deferred[None]:
         """Wait until no connection is open; fires at once if none is."""
         return self._for_empty.add() if self._open else succeed(None)
 
-    def begin_drain(self) -> None:
-        """Tell each connection that the drain has begun."""
-        self.draining = True
-        self._drain_began = self.clock.seconds()
-        self._new_since = self._drain_began - FIRST_WORDS
-        self._timers = [
-            self.clock.callLater(FIRST_WORDS, self._had_their_turn),
-            self.clock.callLater(self.linger, self.stop_waiting),
-        ]
-        for connection in list(self._open):
-            connection.begin_drain()
+    # What a connection tells.
 
-    def is_new(self, connection: Connection) -> bool:
-        """Say whether a connection that has not said anything is about to.
+    def opened(self, connection: Connection) -> None:
+        """Take in a connection."""
+        self._open[connection] = None
+        if self.draining:
+            connection.speaker.begin_drain()
+            self.look_at(connection)
 
-        It is if it waited in the kernel's queue when the drain began, or was opened less than FIRST_WORDS before.
-        """
-        return self.draining and self._open.get(connection, 0.0) >= self._new_since
+    def closed(self, connection: Connection) -> None:
+        """Let go of a connection that is lost."""
+        self._open.pop(connection, None)
+        self._kept.discard(connection)
+        self._for_next_request.pop(connection, None)
+        if not self._open:
+            self._stop_timers()
+            self._for_empty.fire(None)
 
-    def is_lively(self, active_at: float) -> bool:
-        """Say whether the client of a connection that was active at a time is about to ask again.
+    def keep_open(self, connection: Connection) -> None:
+        """Have a connection stay open beyond the drain, until :meth:`release`."""
+        if self._may_stay:
+            self._kept.add(connection)
 
-        For FIRST_WORDS from the beginning of the drain it is, if that time was less than FIRST_WORDS before.
-        """
-        return self.draining and self._new_since <= active_at < self._drain_began
-
-    def asked_lately(self, asked_at: float) -> bool:
-        """Say whether a time was so shortly before connections began to be finished that its client may ask again."""
-        since = self._finishing_since
-        return since - ASKING_AGAIN <= asked_at < since and self.clock.seconds() < since + ASKING_AGAIN
-
-    def finish(self) -> None:
-        """Finish each connection as soon as it may be; those that are kept stay."""
-        self._finishing = True
-        self._finishing_since = self.clock.seconds()
-        self._look_at_all()
-        if self._open:
-            self._asked_again = self.clock.callLater(ASKING_AGAIN, self._look_at_all)
-
-    def stop_waiting(self) -> None:
-        """Wait no longer for clients in the middle of asking."""
-        self._patient = False
-        for timer in self._timers:
-            if timer.active():
-                timer.cancel()
-        self._look_at_all()
-
-    def release(self) -> None:
-        """Keep no connection open beyond the drain any more."""
-        self._keeping = False
-        self._look_at_all()
-
-    def changed(self, connection: Connection) -> None:
-        """Look again at a connection; it calls this when an answer or a line was completed."""
-        if not self._finishing or connection in self._finished or connection not in self._open:
+    def look_at(self, connection: Connection) -> None:
+        """Finish a connection if it may be, now that something has happened on it."""
+        if self.state not in _FINISHING or connection.is_closing or connection not in self._open:
             return
-        if (self._keeping and connection.kept) or self._must_wait(connection):
+        if connection in self._kept or self._must_wait(connection):
             return
         # What has arrived in the kernel is answered first; a half-close would make that impossible.
         connection.read_waiting()
         if not self._must_wait(connection):
-            self.finish_one(connection)
-
-    def finish_one(self, connection: Connection) -> None:
-        """Finish one connection now, drain or no drain."""
-        if connection in self._open and connection not in self._finished:
-            self._finished.add(connection)
             connection.finish()
 
-    def end(self) -> int:
-        """Close what is still open.
+    # What the service tells.
 
-        Returns:
-            How many of them lost bytes by it.
-        """
-        return sum(connection.end() for connection in list(self._open))
+    def begin_drain(self) -> None:
+        """Tell every connection that the drain has begun; none is closed yet."""
+        self.state = CONNECTIONS[self.state][ConnectionsEvent.DRAIN]
+        self._drain_began = self.clock.seconds()
+        for connection in list(self._open):
+            connection.speaker.begin_drain()
 
-    def _had_their_turn(self) -> None:
-        self._new_since = self._drain_began
+    def finish(self) -> None:
+        """Finish each connection as soon as it may be; those that are kept open stay."""
+        self.state = CONNECTIONS[self.state][ConnectionsEvent.FINISH]
+        self._finish_began = self.clock.seconds()
+        if self._open:
+            self._wait_for_askers(self._finish_began - self._drain_began)
         self._look_at_all()
 
+    def lose_patience(self) -> None:
+        """Wait no longer for clients that are asking."""
+        self.state = CONNECTIONS[self.state][ConnectionsEvent.LOSE_PATIENCE]
+        self._look_at_all()
+
+    def release(self) -> None:
+        """Keep no connection open beyond the drain any more."""
+        self._may_stay = False
+        self._kept.clear()
+        self._look_at_all()
+
+    def end(self) -> None:
+        """Close what is still open; bytes that clients have not taken are lost."""
+        for connection in list(self._open):
+            connection.end()
+
+    # When a connection must stay.
+
+    def _wait_for_askers(self, drained_for: float) -> None:
+        """Begin to wait for clients that are asking; all of it counts from the beginning of the drain."""
+        if drained_for < FIRST_WORDS:
+            self._for_first_words = self._wait(FIRST_WORDS - drained_for, self._look_at_all)
+        if drained_for < self.linger:
+            self._wait(self.linger - drained_for, self.lose_patience)
+        else:
+            self.lose_patience()
+
     def _must_wait(self, connection: Connection) -> bool:
-        return connection.is_owed() or connection.is_lively() or (self._patient and connection.is_asking())
+        return (
+            connection.speaker.is_owed()
+            or self._asks_again(connection)
+            or (self.state is ConnectionsState.FINISHING and self._is_asking(connection))
+        )
+
+    def _is_asking(self, connection: Connection) -> bool:
+        """Return whether a client is in the middle of a request, or about to begin its first."""
+        if connection.state is ConnectionState.NEW and self._is_new(connection):
+            return True
+        return connection.is_asking()
+
+    def _is_new(self, connection: Connection) -> bool:
+        """Return whether a client that has sent nothing yet is still waited for.
+
+        One that waited in the kernel's queue when the drain began is; others, which had connected before, for
+        FIRST_WORDS.
+        """
+        if connection.opened_at >= self._drain_began:
+            return True
+        return connection.opened_at >= self._drain_began - FIRST_WORDS and _runs(self._for_first_words)
+
+    def _asks_again(self, connection: Connection) -> bool:
+        """Return whether a client was active so shortly before the finish that it may be asking again this moment."""
+        within = connection.asks_again_within
+        if not self._finish_began - within <= connection.active_at < self._finish_began:
+            return False
+        if connection not in self._for_next_request:
+            self._for_next_request[connection] = self._wait(within, connection.look_again)
+        return _runs(self._for_next_request[connection])
+
+    def _wait(self, seconds: float, over: Callable[[], None]) -> IDelayedCall:
+        timer = self.clock.callLater(seconds, over)
+        self._waits.append(timer)
+        return timer
+
+    def _stop_timers(self) -> None:
+        for timer in self._waits:
+            if timer.active():
+                timer.cancel()
 
     def _look_at_all(self) -> None:
-        if self._finishing:
+        if self.state in _FINISHING:
             for connection in list(self._open):
-                self.changed(connection)
+                self.look_at(connection)
+
+
+def _runs(timer: IDelayedCall | None) -> bool:
+    return timer is not None and bool(timer.active())

@@ -23,6 +23,8 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFacto
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_node.server._twisted import leave_path_alone
+
 __all__ = ["Listener"]
 
 _log = Logger()
@@ -86,8 +88,7 @@ class Listener:
         _log.info("listening on {host}", host=self.host)
         if self._adopted and isinstance(port, unix.Port):
             # Twisted opens the path to everybody here, and would remove it and shut the shared socket down at the end.
-            port._shouldShutdown = False
-            port._bindPath = b"\0adopted"
+            leave_path_alone(port, shared=True)
             if path_and_mode is not None:
                 os.chmod(*path_and_mode)
         elif isinstance(port, unix.Port):
@@ -110,7 +111,7 @@ class Listener:
             _accept_all(port, _shut_the_door(port))
             if isinstance(port, unix.Port) and _identity(port) != self._path_identity:
                 # Somebody removed our path, or made it theirs: Twisted would fail, or unlink what is not ours.
-                port._bindPath = b"\0removed"
+                leave_path_alone(port)
         stop: Callable[[], Any] = port.stopListening
         return maybeDeferred(stop).addErrback(lambda failure: _log.failure("while closing {port}", failure, port=port))
 
@@ -152,7 +153,7 @@ def _accept_all(port: tcp.Port, door_is_shut: bool) -> None:
 def _identity(port: unix.Port) -> tuple[int, int] | None:
     """Say which file a unix port's path is."""
     try:
-        status = os.stat(port._bindPath)
+        status = os.stat(port.getHost().name)
     except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino

@@ -21,6 +21,7 @@ from twisted_node.drain._waiters import Waiters
 from twisted_node.server._connections import Connections
 from twisted_node.server._listening import Listener
 from twisted_node.server._reports import Reports
+from twisted_node.server._states import SERVICE, ServiceEvent, ServiceState
 from twisted_node.server._tracking import tracked
 
 __all__ = ["MAX_GRACE", "DrainingService"]
@@ -80,10 +81,8 @@ class DrainingService(Service):
         self._listeners_closed: Deferred[Any] = succeed(None)
         self._stop_after_drain: list[Callable[[], object]] = []
         self._end_watchers: list[Callable[[float], object]] = []
+        self._state = ServiceState.SERVING
         self._last_call: IDelayedCall | None = None
-        self._closing = False
-        self._emptied: Deferred[None] = Deferred()
-        self._ended: Statistics | None = None
         self._waiters: Waiters[Statistics] = Waiters()
         self._reports = Reports(drain, self.connections, lambda: self.ends_by)
         drain.watch_deadline(self._deadline_moved)
@@ -152,13 +151,15 @@ class DrainingService(Service):
         self.connections.release()
         if self.drain.ended:
             self._set_end(self.drain.monotonic() + self.drain_timeout)
-            self._close_connections()
+            if self._state is ServiceState.GOING_ON:
+                self._close_connections()
         elif self.drain.refusing:
             self._set_end(self.drain.deadline)
             self.drain.begin(self.drain_timeout, reason)
         elif lame_duck:
-            if self.drain.phase is Phase.SERVING:
+            if self._state is ServiceState.SERVING:
                 self._reports.lame_duck(lame_duck, reason)
+            self._move(ServiceEvent.LAME_DUCK)
             self.drain.lame_duck(lame_duck, self.drain_timeout, reason)
         else:
             self.drain.begin(self.drain_timeout, reason)
@@ -172,7 +173,7 @@ class DrainingService(Service):
 
     def when_ended(self) -> Deferred[Statistics]:
         """Wait for the end; fires with the final statistics, at once if it has come."""
-        return self._waiters.add() if self._ended is None else succeed(self._ended)
+        return succeed(self.drain.statistics()) if self._state is ServiceState.ENDED else self._waiters.add()
 
     def watch_end(self, watcher: Callable[[float], object]) -> None:
         """Have a function told by when it is over.
@@ -185,7 +186,11 @@ class DrainingService(Service):
 
     # The order, step by step.
 
+    def _move(self, event: ServiceEvent) -> None:
+        self._state = SERVICE[self._state][event]
+
     def _drain_began(self, _: None) -> None:
+        self._move(ServiceEvent.DRAIN)
         self.connections.begin_drain()
         before = len(self.connections)
         self._close_listeners()
@@ -200,19 +205,17 @@ class DrainingService(Service):
         if self._ends_with_drain:
             self._close_connections()
         else:
+            self._move(ServiceEvent.GO_ON)
             self._reports.going_on(statistics)
 
     def _close_connections(self) -> None:
-        if self._closing:
-            return
-        self._closing = True
+        self._move(ServiceEvent.CLOSE)
         self._reports.closing()
-        if self.drain.phase is Phase.TIMED_OUT:
-            self.connections.stop_waiting()
-        self.connections.finish()
         self._set_last_call()
-        self._emptied.addCallback(self._all_gone)
-        self.connections.when_empty().chainDeferred(self._emptied)
+        self.connections.finish()
+        if self.drain.phase is Phase.TIMED_OUT:
+            self.connections.lose_patience()
+        self.connections.when_empty().addCallback(self._all_gone)
 
     def _deadline_moved(self, deadline: float) -> None:
         if self._ends_with_drain:
@@ -222,37 +225,35 @@ class DrainingService(Service):
         if ends_by is None or (self.ends_by is not None and ends_by >= self.ends_by):
             return
         self.ends_by = ends_by
-        self._set_last_call()
+        if self._state is ServiceState.CLOSING:
+            self._set_last_call()
         for watcher in self._end_watchers:
             watcher(ends_by)
 
     def _set_last_call(self) -> None:
-        """Set the time when connections are closed whether they are flushed or not."""
-        if not self._closing or self._ended is not None:
-            return
+        """Set the time when connections are closed, whether their clients have taken their answers or not."""
         _cancel(self._last_call)
         left = max(0.0, (self.ends_by or 0.0) - self.drain.monotonic())
         self._last_call = self.clock.callLater(left, self._time_is_up)
 
     def _time_is_up(self) -> None:
+        self._move(ServiceEvent.TIME_IS_UP)
         self._last_call = self.clock.callLater(self._grace, self._end_connections)
         # Work taken after the drain had ended, by handlers that serve while draining, is cut here.
         self.drain.cut_in_flight()
 
     def _end_connections(self) -> None:
-        self._last_call = None
-        # Also what a kept connection has asked for since: to close it without an answer would be to lose it.
+        # Also what a connection that was kept open has asked for since: it gets its answer before it is closed.
         self.drain.cut_in_flight()
-        # All may be gone before it is known what that cost.
-        self._emptied.pause()
-        lost = self.connections.end()
-        if lost:
+        # Counted before any of them closes: with the last one, all is over.
+        if lost := self.connections.count_unsent():
             self.drain.count_cut(lost)
             self._reports.lost(lost)
-        self._emptied.unpause()
+        self.connections.end()
 
     def _all_gone(self, _: None) -> None:
-        self.connections.stop_waiting()
+        self._move(ServiceEvent.EMPTY)
+        _cancel(self._last_call)
         self._listeners_closed.addCallback(self._stop_the_rest)
 
     def _stop_the_rest(self, _: object) -> Any:
@@ -264,12 +265,12 @@ class DrainingService(Service):
         return stopping.addCallback(self._stop_the_rest)
 
     def _end(self) -> None:
-        _cancel(self._last_call)
-        statistics = self._ended = self.drain.statistics()
+        self._move(ServiceEvent.STOPPED)
+        statistics = self.drain.statistics()
         self._reports.ended(statistics)
         self._waiters.fire(statistics)
 
 
 def _cancel(timer: IDelayedCall | None) -> None:
-    if timer is not None:
+    if timer is not None and timer.active():
         timer.cancel()

@@ -9,6 +9,7 @@ A protocol of which nothing is known is waited for until it ends by itself. One 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -21,13 +22,15 @@ from twisted_node.drain import Drain
 from twisted_node.errors import DrainTimeout
 from twisted_node.names import peer_name
 from twisted_node.server._closing import GracefulClose
+from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections, IDrainingFactory
-from twisted_node.server._twisted import read_waiting
 
-__all__ = ["IDrainable", "TrackedConnection", "TrackedFactory", "tracked"]
-
+__all__ = ["GenericConnection", "IDrainable", "TrackedConnection", "TrackedFactory", "tracked"]
 
 _log = Logger()
+
+#: Seconds within which a client that asks all the time asks again, over HTTP for example.
+_ASKS_AGAIN_WITHIN = 0.1
 
 
 class IDrainable(Interface):
@@ -47,33 +50,28 @@ class IDrainable(Interface):
         """Learn that the drain has begun: refuse new requests from now on, in your protocol's words."""
 
 
-class TrackedConnection:
-    """One connection, between its transport and its protocol.
+class TrackedConnection(ABC):
+    """Stands between a transport and a protocol, so that the server knows of the connection.
+
+    A base class: what the protocol's clients wait for is for its subclasses to say.
 
     Args:
-        protocol: takes what comes in.
-        factory: is kept started while the connection is open, so that it closes no log too early.
-        connections: where to register.
-        drain: is held by a connection that is not idle.
+        protocol: gets what comes in.
+        factory: made the protocol. It is kept started while the connection is open, so that it closes no log too early.
+        connections: all connections of the server.
+        drain: the work in flight.
     """
 
-    kept = False
     transport: Any
+    connection: Connection
 
     def __init__(self, protocol: Any, factory: IProtocolFactory, connections: Connections, drain: Drain) -> None:
         self.protocol = protocol
         self.drained_factory = factory
         self.connections = connections
         self.drain = drain
+        # Whether the protocol is being called this moment: what it will answer is not known yet.
         self._busy = False
-        self._active_at: float | None = None
-        self._input_ended = False
-        self._finishing = False
-        self._cut = False
-        self._hold: Deferred[None] | None = None
-        self._drainable: Any = IDrainable(protocol, None)
-        if self._drainable is not None:
-            self._drainable.became_idle = self.look_again
         # What the protocol can do besides (half-close, a TLS handshake's end) is passed on by __getattr__.
         directlyProvides(self, IProtocol, providedBy(protocol))
 
@@ -88,14 +86,15 @@ class TrackedConnection:
     def makeConnection(self, transport: Any) -> None:
         """Connect the protocol, and register."""
         self.transport = transport
-        self._close = GracefulClose(transport, self.connections.clock, self.connections.linger)
+        close = GracefulClose(transport, self.connections.clock, self.connections.linger)
+        self.connection = Connection(self, self.connections, close, asks_again_within=_ASKS_AGAIN_WITHIN)
         self.drained_factory.doStart()
         self.protocol.makeConnection(transport)
-        self.connections.opened(self)
+        self.connection.opened()
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on what came in; nothing any more once the connection is finished."""
-        if self._finishing:
+        if not self.connection.heard():
             return
         self._busy = True
         try:
@@ -106,30 +105,71 @@ class TrackedConnection:
 
     def readConnectionLost(self) -> None:
         """Learn that the client has sent everything; asked only of protocols that want to know."""
-        self._input_ended = True
-        if self._finishing:
-            self._close.client_closed()
-        else:
+        self.connection.client_closed()
+        if not self.connection.is_closing:
             self.protocol.readConnectionLost()
             self.look_again()
 
     def writeConnectionLost(self) -> None:
         """Learn that our half is closed; the protocol hears of it unless it was we who closed."""
-        if not self._finishing:
+        if not self.connection.is_closing:
             self.protocol.writeConnectionLost()
 
     def connectionLost(self, reason: Failure) -> None:
         """Leave."""
         self._busy = True
-        self._close.closed()
         try:
             self.protocol.connectionLost(reason)
         finally:
-            self.release()
-            self.connections.closed(self)
+            self.let_go()
+            self.connection.lost()
             self.drained_factory.doStop()
 
-    # What the connections ask.
+    # What the connection asks, and what a subclass knows.
+
+    @abstractmethod
+    def begin_drain(self) -> None:
+        """Learn that the drain has begun. Told once."""
+
+    def is_owed(self) -> bool:
+        """Return whether the client waits for an answer, or whether the protocol is being called this moment."""
+        return self._busy or not self.is_idle()
+
+    @abstractmethod
+    def is_idle(self) -> bool:
+        """Return whether the client waits for no answer."""
+
+    @abstractmethod
+    def is_asking(self) -> bool:
+        """Return whether a part of a request has arrived, and the rest is still to come."""
+
+    @abstractmethod
+    def last_words(self) -> None:
+        """Write what is still to be said: the connection is finished now. Told once."""
+
+    def look_again(self) -> None:
+        """Finish the connection if that was only waiting for what has just happened: something came in, or went out."""
+        self.connection.answered()
+        self.connection.look_again()
+
+    @abstractmethod
+    def let_go(self) -> None:
+        """Let the drain end without this connection: it is lost."""
+
+
+class GenericConnection(TrackedConnection):
+    """A connection of any protocol: drained by request if that is ``IDrainable``, otherwise when it ends by itself.
+
+    It is work in flight itself, from the beginning of the drain until the protocol is idle.
+    """
+
+    def __init__(self, protocol: Any, factory: IProtocolFactory, connections: Connections, drain: Drain) -> None:
+        super().__init__(protocol, factory, connections, drain)
+        self._hold: Deferred[None] | None = None
+        self._cut = False
+        self._drainable: Any = IDrainable(protocol, None)
+        if self._drainable is not None:
+            self._drainable.became_idle = self.look_again
 
     def begin_drain(self) -> None:
         """Tell the protocol, and hold the drain while the protocol is not idle."""
@@ -137,46 +177,13 @@ class TrackedConnection:
             with _log.failuresHandled("while telling {protocol} of the drain", protocol=self.protocol):
                 self._drainable.drain_began()
         if not self.is_idle():
-            self.hold()
-
-    def is_owed(self) -> bool:
-        """Say whether the client waits for an answer, or whether the protocol is being called this moment."""
-        return self._busy or not (self._cut or self.is_idle())
-
-    def is_asking(self) -> bool:
-        """Say whether the client is about to ask: for the first time, or again."""
-        if self._active_at is None:
-            return self.connections.is_new(self)
-        return self.connections.is_lively(self._active_at)
-
-    def is_lively(self) -> bool:
-        """Say no: a client that goes on asking is refused, and its connection closed behind that."""
-        return False
-
-    def read_waiting(self) -> None:
-        """Read what the client has sent already, unless it does not read its answers."""
-        if not self._input_ended:
-            read_waiting(self.transport)
-
-    def has_unsent(self) -> bool:
-        """Say whether bytes are still in this process that the client has not taken."""
-        return self._close.has_unsent()
-
-    def finish(self) -> None:
-        """Close without losing what was written."""
-        self._finishing = True
-        # A protocol that is closing by itself needs no help, and takes none.
-        if not getattr(self.transport, "disconnecting", False):
-            self._close.begin(client_has_closed=self._input_ended)
-
-    def end(self) -> bool:
-        """Close now; return whether unsent bytes are lost by it."""
-        return self._close.end()
-
-    # What a drain by request needs.
+            self._hold = Deferred()
+            self.drain.track(self, self._hold, while_draining=True).addErrback(self._was_cut)
 
     def is_idle(self) -> bool:
-        """Ask the protocol; one that cannot say is never idle."""
+        """Ask the protocol. One that cannot say is idle only once the drain has cut it."""
+        if self._cut:
+            return True
         if self._drainable is None:
             return False
         with _log.failuresHandled("while asking whether {protocol} is idle", protocol=self.protocol) as asking:
@@ -184,28 +191,29 @@ class TrackedConnection:
         # One that fails is not waited for.
         return idle if asking.succeeded else True
 
-    def hold(self) -> None:
-        """Keep the drain from ending, until the connection is idle, lost, or cut."""
-        self._hold = Deferred()
-        self.drain.track(self, self._hold, while_draining=True).addErrback(self._was_cut)
+    def is_asking(self) -> bool:
+        """Return False: what a part of a request looks like is not known."""
+        return False
 
-    def release(self) -> None:
-        """Let the drain end."""
+    def last_words(self) -> None:
+        """Say nothing: the protocol was told when the drain began."""
+
+    def look_again(self) -> None:
+        """Let the drain end too, if that was only waiting for what has just happened."""
+        if self._hold is not None and self.is_idle():
+            self.let_go()
+        super().look_again()
+
+    def let_go(self) -> None:
+        """Hold the drain no longer."""
         hold, self._hold = self._hold, None
         if hold is not None:
             hold.callback(None)
 
-    def look_again(self) -> None:
-        """See whether the drain may end, or the connection be finished: something has come in, or gone out."""
-        self._active_at = self.connections.clock.seconds()
-        if self._hold is not None and self.is_idle():
-            self.release()
-        self.connections.changed(self)
-
     def _was_cut(self, failure: Failure) -> None:
         failure.trap(DrainTimeout)
         self._cut, self._hold = True, None
-        self.connections.changed(self)
+        self.connection.look_again()
 
 
 @implementer(IDrainingFactory)
@@ -228,12 +236,12 @@ class TrackedFactory:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.factory, name)
 
-    def buildProtocol(self, addr: IAddress) -> TrackedConnection | None:
+    def buildProtocol(self, addr: IAddress) -> GenericConnection | None:
         """Make one connection, if the factory wants it."""
         protocol = self.factory.buildProtocol(addr)
         if protocol is None:
             return None
-        return TrackedConnection(protocol, self.factory, self.connections, self.drain)
+        return GenericConnection(protocol, self.factory, self.connections, self.drain)
 
 
 def tracked(factory: Any, connections: Connections, drain: Drain) -> Any:

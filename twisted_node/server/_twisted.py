@@ -1,4 +1,8 @@
-"""What Twisted's transports know and do not say: bytes unsent, bytes unread, and what hides behind a wrapper."""
+"""Everything of Twisted's that has no public way, and that ``server`` needs all the same.
+
+Nothing else in ``server`` uses a private name of Twisted's. ``tests/unit/server/test_twisted.py`` has a test for each
+function here, on Twisted's real classes: it fails when Twisted changes what the function relies on.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,22 @@ import struct
 import termios
 from typing import Any
 
+from twisted.internet import unix
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import alsoProvides
 
-__all__ = ["raw_transport", "read_waiting", "restore_half_close", "unsent_bytes", "write_now"]
+__all__ = [
+    "close_raw",
+    "half_close_now",
+    "leave_path_alone",
+    "raw_transport",
+    "read_waiting",
+    "restore_half_close",
+    "unsent_bytes",
+    "write_now",
+]
 
 #: How often a connection's unread bytes are read before it is closed: 64 KiB each, so a client that floods ends too.
 _READS_BEFORE_CLOSE = 16
@@ -23,7 +37,7 @@ def unsent_bytes(transport: Any) -> int:
     raw = raw_transport(transport)
     if not isinstance(raw, FileDescriptor):
         return 0
-    # Twisted has no public way to ask. TLS gathers small writes for a turn before it encrypts them.
+    # TLS gathers small writes for a turn of the reactor before it encrypts them.
     gathered = getattr(getattr(transport, "_aggregator", None), "_buffer", ())
     return len(raw.dataBuffer) - raw.offset + raw._tempDataLen + sum(len(data) for data in gathered)
 
@@ -84,3 +98,42 @@ def write_now(transport: Any, data: bytes) -> None:
         data = data[sent:] if isinstance(sent, int) else data
     if data:
         transport.write(data)
+
+
+def half_close_now(raw: Any) -> None:
+    """Close our half of a connection that has nothing left to send.
+
+    Args:
+        raw: the transport, without its wrappers.
+    """
+    raw.loseWriteConnection()
+    if isinstance(raw, FileDescriptor):
+        # In this turn of the reactor, not the next: what a client sent in between would stay without an answer.
+        raw.doWrite()
+
+
+def close_raw(raw: Any) -> None:
+    """Close a connection, whatever is wrapped around it.
+
+    Args:
+        raw: the transport, without its wrappers.
+    """
+    if isinstance(raw, FileDescriptor):
+        # ``startTLS`` gives the transport a ``loseConnection`` of its own, which would wait for the client's
+        # close_notify.
+        FileDescriptor.loseConnection(raw)
+    else:
+        raw.loseConnection()
+
+
+def leave_path_alone(port: unix.Port, *, shared: bool = False) -> None:
+    """Have a unix port not remove its path when it closes.
+
+    Args:
+        port: listens on the path.
+        shared: whether another process listens on the same socket. Twisted would shut it down for both.
+    """
+    if shared:
+        port._shouldShutdown = False
+    # Twisted takes a name in the abstract namespace, which has no file, for nothing to remove.
+    port._bindPath = b"\0not a file"

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IDelayedCall
-from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, _GenericHTTPChannelProtocol
 from twisted.web.server import Site
 from zope.interface import directlyProvides, implementer, providedBy
@@ -71,7 +70,7 @@ class HTTPConnection(TrackedConnection):
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on what came in."""
-        if self._finishing and self.websocket is not None:
+        if self.connection.is_closing and self.websocket is not None:
             # Until its client has said good-bye too.
             self.protocol.dataReceived(data)
             return
@@ -80,15 +79,14 @@ class HTTPConnection(TrackedConnection):
             self.protocol = other
             self.upgraded(other)
         if self._unwanted:
-            self.connections.finish_one(self)
+            self.connection.finish()
         if self.drain.refusing and self.websocket is not None:
             self._tell_websocket()
         if self._stall is not None:
             self._stall.reset(self.connections.linger)
 
-    def connectionLost(self, reason: Failure) -> None:
-        """Leave; a websocket's request ends now."""
-        super().connectionLost(reason)
+    def let_go(self) -> None:
+        """End what is left: a websocket's request ends now."""
         self._stop_stall()
         for exchange in list(self._exchanges):
             exchange.end()
@@ -110,11 +108,10 @@ class HTTPConnection(TrackedConnection):
 
     def is_asking(self) -> bool:
         """Say whether the client is in the middle of a request, or about to begin its first."""
-        return super().is_asking() or bool(self._receiving()) or self._has_half_line()
+        return bool(self._receiving()) or self._has_half_line()
 
-    def finish(self) -> None:
-        """Close without losing what was written; a request that is not there as a whole is refused."""
-        self._finishing = True
+    def last_words(self) -> None:
+        """Refuse a request that is not there as a whole; tell HTTP/2."""
         self._stop_stall()
         for exchange in self._receiving():
             exchange.refuse()
@@ -122,7 +119,6 @@ class HTTPConnection(TrackedConnection):
         if not isinstance(channel, HTTPChannel):
             channel.conn.close_connection()
             self.transport.write(channel.conn.data_to_send())
-        super().finish()
 
     # What the channel calls.
 
@@ -141,7 +137,7 @@ class HTTPConnection(TrackedConnection):
         """Close after the last answer, also one that the channel gave by itself, to what was no request."""
         for exchange in self._receiving():
             exchange.end()
-        self.connections.finish_one(self)
+        self.connection.finish()
 
     def _receiving(self) -> list[Exchange]:
         return [exchange for exchange in self._exchanges if exchange.receiving]
@@ -171,7 +167,7 @@ class HTTPConnection(TrackedConnection):
     def _tell_websocket(self) -> None:
         """Say 1001, and wait for the other good-bye as long as for any client; wait for what is no websocket."""
         if say_going_away(self.websocket):
-            self.connections.finish_one(self)
+            self.connection.finish()
 
 
 class _DrainingChannel(HTTPChannel):

@@ -1,0 +1,83 @@
+"""A connection that is as a test says, and remembers what it was told."""
+
+from __future__ import annotations
+
+from twisted_node.server._connection import Connection
+from twisted_node.server._connections import Connections
+
+
+class Visitor:
+    """The protocol and the transport of one connection.
+
+    Args:
+        connections: where it is opened.
+        kept: whether it asks to stay open beyond the drain.
+        owed: whether its client waits for an answer.
+        asking: whether its client is in the middle of a request.
+        loses: whether its client has not taken everything.
+        silent: whether its client has sent nothing yet.
+        asks_again_within: in seconds, as for ``Connection``.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        kept: bool = False,
+        owed: bool = False,
+        asking: bool = False,
+        loses: bool = False,
+        silent: bool = False,
+        asks_again_within: float = 0.0,
+    ) -> None:
+        self.owed = owed
+        self.asking = asking
+        self.loses = loses
+        #: What it turns out that its client has sent already: ``owed`` or ``asking``.
+        self.waiting: list[str] = []
+        self.told: list[str] = []
+        self.connection = Connection(self, connections, self, asks_again_within=asks_again_within)
+        self.connection.opened()
+        if not silent:
+            self.connection.heard()
+        if kept:
+            self.connection.keep_open()
+
+    def leave(self) -> None:
+        """Be lost."""
+        self.connection.lost()
+
+    # As the protocol.
+
+    def begin_drain(self) -> None:
+        self.told.append("drain")
+
+    def is_owed(self) -> bool:
+        return self.owed
+
+    def is_asking(self) -> bool:
+        return self.asking
+
+    def last_words(self) -> None:
+        self.told.append("last words")
+
+    # As what closes the transport.
+
+    def begin(self, *, client_has_closed: bool = False) -> None:
+        self.told.append("close at once" if client_has_closed else "close")
+
+    def client_closed(self) -> None:
+        self.told.append("client closed")
+
+    def read_waiting(self) -> None:
+        for state in self.waiting:
+            setattr(self, state, True)
+
+    def has_unsent(self) -> bool:
+        return self.loses
+
+    def end(self) -> None:
+        self.told.append("end")
+
+    def closed(self) -> None:
+        self.told.append("closed")

@@ -1,0 +1,157 @@
+"""One connection of a server, from its opening to its loss.
+
+A protocol holds a :class:`Connection` and tells it what its transport says. The connection knows where it is in its
+life, and closes without losing an answer. The protocol is its :class:`Speaker`: it knows what its client waits for.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+from twisted_node.server._closing import Close
+from twisted_node.server._states import CONNECTION, ConnectionEvent, ConnectionState
+
+__all__ = ["AllConnections", "Connection", "Speaker"]
+
+#: The usual state has a name of its own: to look a member up in its Enum takes longer than all else in ``heard``.
+_TALKING = ConnectionState.TALKING
+
+_CLOSING = (ConnectionState.FINISHING, ConnectionState.GONE)
+
+
+class Speaker(Protocol):
+    """What a connection asks of the protocol that holds it."""
+
+    def begin_drain(self) -> None:
+        """Learn that the drain has begun. Told once."""
+
+    def is_owed(self) -> bool:
+        """Return whether the client waits for an answer."""
+
+    def is_asking(self) -> bool:
+        """Return whether a part of a request has arrived, and the rest is still to come."""
+
+    def last_words(self) -> None:
+        """Write what is still to be said: the connection is finished now. Told once."""
+
+
+class AllConnections(Protocol):
+    """What a connection tells the connections of its server; they decide together when one may be finished."""
+
+    #: Tells the time.
+    clock: IReactorTime
+
+    def opened(self, connection: Connection) -> None:
+        """Take in a connection."""
+
+    def closed(self, connection: Connection) -> None:
+        """Let go of a connection."""
+
+    def look_at(self, connection: Connection) -> None:
+        """Finish a connection if it may be."""
+
+    def keep_open(self, connection: Connection) -> None:
+        """Have a connection stay open beyond the drain."""
+
+
+class Connection:
+    """One connection: its state, what is known of its client, and its close.
+
+    Args:
+        speaker: the protocol that holds it.
+        connections: all connections of the server.
+        close: how its transport closes.
+        asks_again_within: seconds within which a client that asks all the time asks again. If it was active so shortly
+            before connections are finished, it is waited for: closed in between, its next request would cross our
+            close on the way, and be lost.
+    """
+
+    def __init__(
+        self, speaker: Speaker, connections: AllConnections, close: Close, *, asks_again_within: float = 0.0
+    ) -> None:
+        self.speaker = speaker
+        self.asks_again_within = asks_again_within
+        self.state = ConnectionState.NEW
+        #: Whether the client has sent all it will send.
+        self.input_ended = False
+        #: Whether we do not read from the client for now, since it does not read its answers.
+        self.paused = False
+        #: When it was opened, and when something was last heard or answered, on the clock of the connections.
+        self.opened_at = self.active_at = connections.clock.seconds()
+        self._connections = connections
+        self._close = close
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing that comes in is served any more."""
+        return self.state in _CLOSING
+
+    # What the protocol tells.
+
+    def opened(self) -> None:
+        """Register, now that the protocol is connected."""
+        self._connections.opened(self)
+
+    def heard(self) -> bool:
+        """Learn that bytes have come in.
+
+        Returns:
+            Whether they are to be served.
+        """
+        self.active_at = self._connections.clock.seconds()
+        if self.state is not _TALKING:
+            self.state = CONNECTION[self.state][ConnectionEvent.HEARD]
+        return self.state is _TALKING
+
+    def answered(self) -> None:
+        """Learn that an answer was written."""
+        self.active_at = self._connections.clock.seconds()
+
+    def look_again(self) -> None:
+        """Finish, if that was only waiting for what has just happened."""
+        self._connections.look_at(self)
+
+    def client_closed(self) -> None:
+        """Learn that the client has sent all it will send."""
+        self.input_ended = True
+        if self.is_closing:
+            self._close.client_closed()
+
+    def lost(self) -> None:
+        """Learn that the transport has lost the connection; leave."""
+        self.state = CONNECTION[self.state][ConnectionEvent.LOST]
+        self._close.closed()
+        self._connections.closed(self)
+
+    def keep_open(self) -> None:
+        """Stay open beyond the drain, unless a signal ends the server: the client wants to see how the drain ends."""
+        self._connections.keep_open(self)
+
+    # What is asked of it.
+
+    def is_asking(self) -> bool:
+        """Return whether the client is in the middle of a request, or of sending one that we do not read for now."""
+        return (self.paused and not self.input_ended) or self.speaker.is_asking()
+
+    def read_waiting(self) -> None:
+        """Read what the client has sent already, unless it does not read its answers."""
+        if not self.input_ended:
+            self._close.read_waiting()
+
+    def has_unsent(self) -> bool:
+        """Return whether bytes are still in this process that the client has not taken."""
+        return self._close.has_unsent()
+
+    def finish(self) -> None:
+        """Begin to close, without losing what was written. Further calls do nothing."""
+        if self.is_closing:
+            return
+        self.state = CONNECTION[self.state][ConnectionEvent.FINISH]
+        self.speaker.last_words()
+        self._close.begin(client_has_closed=self.input_ended)
+
+    def end(self) -> None:
+        """Close now; bytes that the client has not taken are lost."""
+        self._close.end()
