@@ -10,26 +10,26 @@ says later is dropped.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, race, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from twisted_node._seconds import check_seconds
 from twisted_node.drain._collector import collector_paused
+from twisted_node.drain._deadline import Deadline
+from twisted_node.drain._in_flight import InFlight
 from twisted_node.drain._phases import ENDED, NEXT, TAKES_WORK, Counts, Event, Phase, Statistics
 from twisted_node.drain._waiters import Waiters
-from twisted_node.errors import Draining, DrainTimeout
+from twisted_node.errors import Draining
 
-__all__ = ["Counts", "Drain", "Phase", "Statistics"]
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+__all__ = ["Drain"]
 
 _T = TypeVar("_T")
-_log = Logger()
 
 #: From so many pieces of work in flight, the garbage collector's look at them takes long enough to be spared.
 _FREEZE_FROM = 10_000
@@ -48,24 +48,22 @@ class Drain:
         self.clock = clock
         self.monotonic = monotonic
         self.counts = Counts()
-        #: When the deadline is, on ``monotonic``; None until the drain begins.
-        self.deadline: float | None = None
         #: Why the drain, or the lame duck, began; empty while serving.
         self.reason = ""
         #: Where the drain is; only the drain itself moves it.
         self.phase = Phase.SERVING
-        self._in_flight: dict[Deferred[Any], tuple[object, float, Deferred[Any]]] = {}
+        self._work = InFlight(self.counts, monotonic)
         self._awaited: list[Deferred[Any]] = []
         self._began = self._ended = 0.0
         self._cut_before = self._cut_by_deadline = 0
         self._oldest_cut: tuple[tuple[object, float], ...] = ()
-        self._timer: IDelayedCall | None = None
+        self._lame_duck = Deadline(clock, monotonic, self._end_lame_duck)
+        self._deadline = Deadline(clock, monotonic, self._deadline_passed)
+        #: Seconds for the drain that follows a lame duck.
+        self._timeout = 0.0
         self._time_is_up: Deferred[None] = Deferred()
-        # One for all that is cut: making a Failure for each of 100,000 takes a third of a second.
-        self._time_out = Failure(DrainTimeout(""))
         self._for_draining: Waiters[None] = Waiters()
         self._for_drained: Waiters[Statistics] = Waiters()
-        self._deadline_watchers: list[Callable[[float], object]] = []
 
     @property
     def refusing(self) -> bool:
@@ -75,12 +73,22 @@ class Drain:
     @property
     def in_flight(self) -> int:
         """How many pieces of work are in flight."""
-        return len(self._in_flight)
+        return len(self._work)
 
     @property
     def ended(self) -> bool:
         """Whether the drain has come to its end."""
         return self.phase in ENDED
+
+    @property
+    def deadline(self) -> float | None:
+        """When what is left is cut, on ``monotonic``; None until the drain begins."""
+        return self._deadline.at
+
+    @property
+    def lame_duck_ends(self) -> float | None:
+        """When the lame duck ends and the drain begins, on ``monotonic``; None unless there is a lame duck."""
+        return self._lame_duck.at if self.phase is Phase.LAME_DUCK else None
 
     def track(self, name: object, work: Deferred[_T], *, while_draining: bool = False) -> Deferred[_T]:
         """Hold a piece of work as in flight until it ends.
@@ -101,10 +109,7 @@ class Drain:
         if self.refusing and not while_draining:
             self.count_refused()
             raise Draining(self.reason)
-        ours: Deferred[_T] = Deferred(self._cut)
-        self._in_flight[ours] = (name, self.monotonic(), work)
-        work.addBoth(self._finished, ours)
-        return ours
+        return self._work.hold(name, work)
 
     def turn_away(self, ours: Deferred[Any]) -> None:
         """Let go of a piece of work that is refused after all: it counts as refused, not as finished.
@@ -112,9 +117,7 @@ class Drain:
         Args:
             ours: what :meth:`track` returned; it fires with None. Nothing happens if it has ended.
         """
-        if self._in_flight.pop(ours, None) is not None:
-            self.count_refused()
-            ours.callback(None)
+        self._work.turn_away(ours)
 
     # Work that the drain does not hold itself; whoever sees it end says so.
 
@@ -165,20 +168,19 @@ class Drain:
         check_seconds("timeout", timeout)
         begun, self.phase = self.phase, NEXT[self.phase][Event.BEGIN]
         if begun is not self.phase:
-            self._time_out = Failure(DrainTimeout(reason))
-            self._stop_timer()
+            self._work.cut_for(reason)
+            self._lame_duck.stop()
             self.reason, self._began = reason, self.monotonic()
-            self._set_deadline(self._began + timeout)
+            self._deadline.bring_near(self._began + timeout)
             self._for_draining.fire(None)
             self._race()
         elif self.phase is Phase.DRAINING:
-            self._set_deadline(self.monotonic() + timeout)
+            self._deadline.bring_near(self.monotonic() + timeout)
         return self.when_drained()
 
     def cut_in_flight(self) -> None:
         """Cut what is in flight now, whatever the phase; each piece of work fails with ``DrainTimeout``."""
-        for ours in list(self._in_flight):
-            ours.cancel()
+        self._work.cut_all()
 
     def lame_duck(self, delay: float, timeout: float, reason: str = "asked to") -> Deferred[Statistics]:
         """Go on serving for a while, as a lame duck, before the drain begins by itself.
@@ -193,10 +195,10 @@ class Drain:
         """
         check_seconds("delay", delay)
         check_seconds("timeout", timeout)
-        if self.phase is Phase.SERVING:
-            self.reason = reason
-            self._timer = self.clock.callLater(delay, self._end_lame_duck, timeout)
-        self.phase = NEXT[self.phase][Event.LAME_DUCK]
+        begun, self.phase = self.phase, NEXT[self.phase][Event.LAME_DUCK]
+        if begun is not self.phase:
+            self.reason, self._timeout = reason, timeout
+            self._lame_duck.bring_near(self.monotonic() + delay)
         return self.when_drained()
 
     def when_draining(self) -> Deferred[None]:
@@ -222,7 +224,7 @@ class Drain:
             watcher: called with the time on ``monotonic``, in seconds, when the drain begins and whenever a later call
                 brings the deadline nearer.
         """
-        self._deadline_watchers.append(watcher)
+        self._deadline.watch(watcher)
 
     def statistics(self, oldest: int = 3) -> Statistics:
         """Take a picture.
@@ -238,43 +240,22 @@ class Drain:
         return Statistics(
             phase=self.phase,
             reason=self.reason,
-            in_flight=len(self._in_flight),
-            remaining=self._cut_by_deadline if self.ended else len(self._in_flight),
+            in_flight=len(self._work),
+            remaining=self._cut_by_deadline if self.ended else len(self._work),
             finished=self.counts.finished,
             refused=self.counts.refused,
             cut=self.counts.cut,
             undelivered=self.counts.undelivered,
             took=self._ended - self._began if self.ended else now - self._began if draining else 0.0,
-            left=max(0.0, self.deadline - now) if draining and self.deadline is not None else None,
-            oldest=self._oldest_cut[:oldest] if self.phase is Phase.TIMED_OUT else self._oldest(oldest),
+            left=self._deadline.left if draining else None,
+            oldest=self._oldest_cut[:oldest] if self.phase is Phase.TIMED_OUT else self._work.oldest(oldest),
         )
 
-    def _oldest(self, count: int) -> tuple[tuple[object, float], ...]:
-        now = self.monotonic()
-        return tuple((name, now - since) for name, since, _ in itertools.islice(self._in_flight.values(), count))
-
-    def _end_lame_duck(self, timeout: float) -> None:
-        self._timer = None
-        self.begin(timeout, self.reason)
-
-    def _finished(self, outcome: Any, ours: Deferred[Any]) -> None:
-        """End a piece of work with its own outcome, unless it was cut before."""
-        if self._in_flight.pop(ours, None) is not None:
-            self.counts.finished += 1
-            ours.callback(outcome)
-
-    def _cut(self, ours: Deferred[Any]) -> None:
-        """End a piece of work without its outcome: first for whoever waits, then for the work, which may not listen."""
-        name, _, work = self._in_flight.pop(ours)
-        self.counts.cut += 1
-        ours.errback(self._time_out)
-        try:
-            work.cancel()
-        except BaseException:
-            _log.failure("while cancelling {name}", name=name)
+    def _end_lame_duck(self) -> None:
+        self.begin(self._timeout, self.reason)
 
     def _race(self) -> None:
-        self._awaited = list(self._in_flight)
+        self._awaited = self._work.all()
         # Making the list over 100,000 takes 0.04 s; with the collector ten times that, and its look afterwards as much.
         with collector_paused(freeze=len(self._awaited) >= _FREEZE_FROM):
             in_flight: Deferred[Any] = DeferredList(self._awaited)
@@ -282,13 +263,13 @@ class Drain:
         race([in_flight, deadline]).addCallback(self._raced)
 
     def _raced(self, winner: tuple[int, Any]) -> None:
-        if winner[0] == 0 and self._in_flight:
+        if winner[0] == 0 and self._work:
             # Work admitted while draining was not in the list.
             self._time_is_up = Deferred()
             self._race()
             return
         self.cut_in_flight()
-        self._stop_timer()
+        self._deadline.stop()
         self._ended = self.monotonic()
         self._awaited = []
         self._cut_by_deadline = 0 if winner[0] == 0 else self.counts.cut - self._cut_before
@@ -296,29 +277,9 @@ class Drain:
         self.phase = NEXT[self.phase][event]
         self._for_drained.fire(self.statistics())
 
-    def _set_deadline(self, deadline: float) -> None:
-        if self.deadline is not None and deadline >= self.deadline:
-            return
-        self.deadline = deadline
-        self._stop_timer()
-        self._check_deadline()
-        for watcher in self._deadline_watchers:
-            watcher(deadline)
-
-    def _check_deadline(self) -> None:
-        self._timer = None
-        left = (self.deadline or 0.0) - self.monotonic()
-        if left > 0:
-            # Also when the timer fired: the wall clock may have been set forward.
-            self._timer = self.clock.callLater(left, self._check_deadline)
-        else:
-            self._oldest_cut = self._oldest(3)
-            self._cut_before = self.counts.cut
-            # Work that has ended is cut all the same if its callbacks still wait for something.
-            self.counts.cut += sum(1 for ours in self._awaited if ours.paused)
-            self._time_is_up.callback(None)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _deadline_passed(self) -> None:
+        self._oldest_cut = self._work.oldest(3)
+        self._cut_before = self.counts.cut
+        # Work that has ended is cut all the same if its callbacks still wait for something.
+        self.counts.cut += sum(1 for ours in self._awaited if ours.paused)
+        self._time_is_up.callback(None)
