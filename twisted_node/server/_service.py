@@ -81,7 +81,8 @@ class DrainingService(Service):
         self._listeners_closed: Deferred[Any] = succeed(None)
         self._stop_after_drain: list[Callable[[], object]] = []
         self._end_watchers: list[Callable[[float], object]] = []
-        self._state = ServiceState.SERVING
+        #: Where the service is; only the service itself moves it.
+        self.state = ServiceState.SERVING
         self._last_call: IDelayedCall | None = None
         self._waiters: Waiters[Statistics] = Waiters()
         self._reports = Reports(drain, self.connections, lambda: self.ends_by)
@@ -151,13 +152,13 @@ class DrainingService(Service):
         self.connections.release()
         if self.drain.ended:
             self._set_end(self.drain.monotonic() + self.drain_timeout)
-            if self._state is ServiceState.GOING_ON:
+            if self.state is ServiceState.GOING_ON:
                 self._close_connections()
         elif self.drain.refusing:
             self._set_end(self.drain.deadline)
             self.drain.begin(self.drain_timeout, reason)
         elif lame_duck:
-            if self._state is ServiceState.SERVING:
+            if self.state is ServiceState.SERVING:
                 self._reports.lame_duck(lame_duck, reason)
             self._move(ServiceEvent.LAME_DUCK)
             self.drain.lame_duck(lame_duck, self.drain_timeout, reason)
@@ -173,7 +174,7 @@ class DrainingService(Service):
 
     def when_ended(self) -> Deferred[Statistics]:
         """Wait for the end; fires with the final statistics, at once if it has come."""
-        return succeed(self.drain.statistics()) if self._state is ServiceState.ENDED else self._waiters.add()
+        return succeed(self.drain.statistics()) if self.state is ServiceState.ENDED else self._waiters.add()
 
     def watch_end(self, watcher: Callable[[float], object]) -> None:
         """Have a function told by when it is over.
@@ -187,7 +188,7 @@ class DrainingService(Service):
     # The order, step by step.
 
     def _move(self, event: ServiceEvent) -> None:
-        self._state = SERVICE[self._state][event]
+        self.state = SERVICE[self.state][event]
 
     def _drain_began(self, _: None) -> None:
         self._move(ServiceEvent.DRAIN)
@@ -225,7 +226,7 @@ class DrainingService(Service):
         if ends_by is None or (self.ends_by is not None and ends_by >= self.ends_by):
             return
         self.ends_by = ends_by
-        if self._state is ServiceState.CLOSING:
+        if self.state is ServiceState.CLOSING:
             self._set_last_call()
         for watcher in self._end_watchers:
             watcher(ends_by)

@@ -1,0 +1,211 @@
+"""The states of a connection, of all connections, and of the service: every state and every event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.visitor import Visitor
+from twisted_node import Drain, DrainingService
+from twisted_node.server._connections import Connections
+from twisted_node.server._states import (
+    CONNECTION,
+    CONNECTIONS,
+    SERVICE,
+    ConnectionEvent,
+    ConnectionsEvent,
+    ConnectionsState,
+    ConnectionState,
+    ServiceEvent,
+    ServiceState,
+)
+
+Table = Mapping[Any, Mapping[Any, Any]]
+
+#: Each table once more, a letter for a state in the order of its Enum: where each event leads from each of them.
+#: A dot is an event that cannot happen there.
+EXPECTED: dict[str, tuple[Table, str, dict[Any, str]]] = {
+    "connection": (
+        CONNECTION,
+        "NTFG",
+        {ConnectionEvent.HEARD: "TTFG", ConnectionEvent.FINISH: "FFFG", ConnectionEvent.LOST: "GGGG"},
+    ),
+    "connections": (
+        CONNECTIONS,
+        "ODFI",
+        {ConnectionsEvent.DRAIN: "D...", ConnectionsEvent.FINISH: ".F..", ConnectionsEvent.LOSE_PATIENCE: "..II"},
+    ),
+    "service": (
+        SERVICE,
+        "SLDGCMRE",
+        {
+            ServiceEvent.LAME_DUCK: "LL......",
+            ServiceEvent.DRAIN: "DD......",
+            ServiceEvent.GO_ON: "..G.....",
+            ServiceEvent.CLOSE: "..CC....",
+            ServiceEvent.TIME_IS_UP: "....M...",
+            ServiceEvent.EMPTY: "....RR..",
+            ServiceEvent.STOPPED: "......E.",
+        },
+    ),
+}
+
+
+class StateTableTests(SynchronousTestCase):
+    """The tables as they are written."""
+
+    def test_every_state_and_event(self) -> None:
+        """Each event leads from each state where it should, or cannot happen there."""
+        for name, (table, letters, expected) in EXPECTED.items():
+            letter = dict(zip(table, letters, strict=True))
+            for event, row in expected.items():
+                leads = "".join(letter.get(events.get(event), ".") for events in table.values())
+                self.assertEqual(leads, row, f"{name}: {event}")
+
+    def test_whole(self) -> None:
+        """No state and no event is left out."""
+        for name, (table, _, expected) in EXPECTED.items():
+            for members in (table, expected):
+                every: type[Enum] = type(next(iter(members)))
+                self.assertEqual(list(members), list(every), name)
+
+    def test_no_way_back(self) -> None:
+        """A life only goes on: no event leads to an earlier state."""
+        for name, (table, _, _) in EXPECTED.items():
+            order = list(table)
+            for state, events in table.items():
+                for event, following in events.items():
+                    self.assertGreaterEqual(order.index(following), order.index(state), f"{name}: {event}")
+
+
+class ConnectionLifeTests(SynchronousTestCase):
+    """The table of a connection, lived through by real ones."""
+
+    def in_state(self, state: ConnectionState) -> Visitor:
+        visitor = Visitor(Connections(Clock()), silent=True)
+        if state is ConnectionState.TALKING:
+            visitor.connection.heard()
+        elif state is ConnectionState.FINISHING:
+            visitor.connection.finish()
+        elif state is ConnectionState.GONE:
+            visitor.leave()
+        return visitor
+
+    def test_every_state_and_event(self) -> None:
+        """Each event leads a real connection from each state to where the table says."""
+        for state, events in CONNECTION.items():
+            for event, following in events.items():
+                visitor = self.in_state(state)
+                self.assertIs(visitor.connection.state, state)
+                {
+                    ConnectionEvent.HEARD: visitor.connection.heard,
+                    ConnectionEvent.FINISH: visitor.connection.finish,
+                    ConnectionEvent.LOST: visitor.leave,
+                }[event]()
+                self.assertIs(visitor.connection.state, following, (state, event))
+
+    def test_served(self) -> None:
+        """What comes in is served until the connection is finished."""
+        served = [self.in_state(state).connection.heard() for state in ConnectionState]
+        self.assertEqual(served, [True, True, False, False])
+
+    def test_client_closed(self) -> None:
+        """The end of the client's input closes a connection that is finished, and no other."""
+        told = []
+        for state in ConnectionState:
+            visitor = self.in_state(state)
+            visitor.connection.client_closed()
+            self.assertTrue(visitor.connection.input_ended)
+            self.assertIs(visitor.connection.state, state)
+            told.append("client closed" in visitor.told)
+        self.assertEqual(told, [False, False, True, True])
+
+
+class ConnectionsLifeTests(SynchronousTestCase):
+    """The table of all connections, lived through."""
+
+    def test_all_states(self) -> None:
+        """From open to impatient; what cannot happen raises, and changes nothing."""
+        connections = Connections(Clock())
+        visitor = Visitor(connections, owed=True)
+        told = {
+            ConnectionsEvent.DRAIN: connections.begin_drain,
+            ConnectionsEvent.FINISH: connections.finish,
+            ConnectionsEvent.LOSE_PATIENCE: connections.lose_patience,
+        }
+        for state, next_event in zip(ConnectionsState, [*ConnectionsEvent, None], strict=True):
+            self.assertIs(connections.state, state)
+            for event, tell in told.items():
+                if event not in CONNECTIONS[state]:
+                    self.assertRaises(KeyError, tell)
+                    self.assertIs(connections.state, state)
+            if next_event is not None:
+                told[next_event]()
+        visitor.leave()
+
+    def test_timers(self) -> None:
+        """No timer runs before the finish, and none after the last connection is gone."""
+        clock = Clock()
+        connections = Connections(clock)
+        visitor = Visitor(connections, asking=True, asks_again_within=0.5)
+        connections.begin_drain()
+        self.assertEqual(clock.getDelayedCalls(), [])
+        clock.advance(0.05)
+        connections.finish()
+        self.assertNotEqual(clock.getDelayedCalls(), [])
+        visitor.leave()
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+
+class ServiceLifeTests(SynchronousTestCase):
+    """The table of the service, lived through by real ones."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.drain = Drain(self.clock, self.clock.seconds)
+        self.seen: list[ServiceState] = []
+
+    def service(self, **options: Any) -> DrainingService:
+        return DrainingService(self.drain, drain_timeout=10, linger=0.5, **options)
+
+    def see(self, service: DrainingService, state: ServiceState) -> None:
+        self.assertIs(service.state, state)
+        self.seen.append(state)
+
+    def test_longest_way(self) -> None:
+        """With a lame duck, and a client that stays to the deadline, a service goes through nearly all states."""
+        service = self.service(lame_duck=1)
+        stopping: Deferred[None] = Deferred()
+        service.stop_after_drain(lambda: stopping)
+        visitor = Visitor(service.connections, owed=True)
+        work: Deferred[None] = Deferred()
+        self.drain.track("work", work)
+        self.see(service, ServiceState.SERVING)
+        service.stopService()
+        self.see(service, ServiceState.LAME_DUCK)
+        service.stopService()
+        self.clock.advance(1)
+        self.see(service, ServiceState.DRAINING)
+        work.callback(None)
+        self.see(service, ServiceState.CLOSING)
+        self.clock.advance(10)
+        self.see(service, ServiceState.LAST_MOMENT)
+        visitor.leave()
+        self.see(service, ServiceState.STOPPING_THE_REST)
+        stopping.callback(None)
+        self.see(service, ServiceState.ENDED)
+        self.assertEqual(set(ServiceState) - set(self.seen), {ServiceState.GOING_ON})
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_going_on(self) -> None:
+        """A drain that somebody else began does not end a service that was not told to end."""
+        service = self.service(ends_with_drain=False)
+        self.drain.begin(5)
+        self.see(service, ServiceState.GOING_ON)
+        service.end("standard input ended")
+        self.see(service, ServiceState.ENDED)

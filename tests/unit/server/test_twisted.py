@@ -1,0 +1,202 @@
+"""What ``server`` relies on in Twisted's private names, on Twisted's real classes: it fails when Twisted changes it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor, tcp, unix
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
+from twisted.internet.task import Clock, deferLater
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import BufferingTLSTransport, _AggregateSmallWrites
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+
+from twisted_node.server._twisted import (
+    close_raw,
+    half_close_now,
+    leave_path_alone,
+    raw_transport,
+    read_waiting,
+    restore_half_close,
+    unsent_bytes,
+    write_now,
+)
+
+REACTOR: Any = reactor
+
+
+@implementer(IHalfCloseableProtocol)
+class Remembering(Protocol):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.input_ended = False
+        self.lost: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def readConnectionLost(self) -> None:
+        self.input_ended = True
+
+    def writeConnectionLost(self) -> None:
+        """Our half is closed."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.callback(None)
+
+
+class RealTransportTests(TestCase):
+    """A connected pair of sockets, one of them a transport of Twisted's."""
+
+    def setUp(self) -> None:
+        ours, self.client = socket.socketpair()
+        self.addCleanup(self.client.close)
+        self.client.setblocking(False)
+        self.protocol = Remembering()
+        self.transport: Any = unix.Server(ours, self.protocol, "", FakePort(), 0, REACTOR)
+        self.protocol.makeConnection(self.transport)
+        self.transport.startReading()
+        self.addCleanup(self.close)
+
+    async def close(self) -> None:
+        if not self.protocol.lost.called:
+            self.transport.abortConnection()
+            await self.protocol.lost
+
+    async def turn(self) -> None:
+        await deferLater(REACTOR, 0)
+
+    def test_unsent_bytes(self) -> None:
+        """Bytes count as unsent from the write until the kernel has them, in both of the transport's buffers."""
+        self.assertEqual(unsent_bytes(self.transport), 0)
+        much = b"x" * 10_000_000
+        self.transport.write(much)
+        self.assertEqual(unsent_bytes(self.transport), len(much))
+        self.transport.doWrite()
+        taken = len(much) - unsent_bytes(self.transport)
+        self.assertGreater(taken, 0)
+        self.assertLess(taken, len(much))
+        self.transport.write(b"more")
+        self.assertEqual(unsent_bytes(self.transport), len(much) - taken + 4)
+
+    def test_unsent_bytes_of_tls(self) -> None:
+        """What TLS gathers before it encrypts it counts too."""
+        wrapper = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
+        wrapper.transport = self.transport
+        aggregator = _AggregateSmallWrites(self.transport.write, Clock())
+        vars(wrapper)["_aggregator"] = aggregator
+        self.assertIn("_aggregator", BufferingTLSTransport.__annotations__)
+        aggregator.write(b"gathered")
+        self.assertEqual(unsent_bytes(wrapper), 8)
+        aggregator.flush()
+        self.assertEqual(unsent_bytes(wrapper), 8)
+
+    def test_read_waiting(self) -> None:
+        """What the client has sent is read in this turn; a paused producer stops that."""
+        self.client.send(b"sent")
+        self.transport.producerPaused = True
+        read_waiting(self.transport)
+        self.assertEqual(self.protocol.received, b"")
+        self.transport.producerPaused = False
+        read_waiting(self.transport)
+        self.assertEqual(self.protocol.received, b"sent")
+
+    def test_write_now(self) -> None:
+        """Bytes are with the client in this turn if nothing is queued, and behind the queue otherwise."""
+        write_now(self.transport, b"first")
+        self.assertEqual(self.client.recv(100), b"first")
+        self.transport.write(b"queued ")
+        write_now(self.transport, b"second")
+        self.assertRaises(BlockingIOError, self.client.recv, 100)
+        self.transport.doWrite()
+        self.assertEqual(self.client.recv(100), b"queued second")
+
+    def test_half_close_now(self) -> None:
+        """Our half is closed in this turn; the client can still send."""
+        half_close_now(self.transport)
+        self.assertEqual(self.client.recv(100), b"")
+        self.client.send(b"sent")
+        self.transport.doRead()
+        self.assertEqual(self.protocol.received, b"sent")
+
+    async def test_close_raw(self) -> None:
+        """A connection closes though something has replaced its ``loseConnection``, as ``startTLS`` does."""
+        self.transport.loseConnection = lambda: None
+        close_raw(self.transport)
+        await self.protocol.lost
+        self.assertEqual(self.client.recv(100), b"")
+
+    def test_raw_transport(self) -> None:
+        """A wrapper has the transport that it wraps as its ``transport``."""
+        wrapper = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
+        wrapper.transport = self.transport
+        self.assertIs(raw_transport(wrapper), self.transport)
+        self.assertIsInstance(self.transport, FileDescriptor)
+
+    def test_restore_half_close(self) -> None:
+        """The wrapper of ``haproxy:`` hides that its protocol wants to learn of a half-close, until it is told to."""
+        factory = HAProxyWrappingFactory(ServerFactory.forProtocol(Remembering))
+        wrapper = factory.buildProtocol(None)
+        self.assertFalse(IHalfCloseableProtocol.providedBy(wrapper))
+        restore_half_close(wrapper, self.protocol)
+        self.assertTrue(IHalfCloseableProtocol.providedBy(wrapper))
+        wrapper.readConnectionLost()
+        self.assertTrue(self.protocol.input_ended)
+
+
+class FakePort:
+    """A server's transport names the port that accepted it."""
+
+    _realPortNumber = 0
+
+
+class PathTests(TestCase):
+    """A unix port and its path."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name, "s")
+
+    async def test_leave_path_alone(self) -> None:
+        """A port that is told so does not remove its path."""
+        port = REACTOR.listenUNIX(os.fspath(self.path), Factory())
+        leave_path_alone(port)
+        await port.stopListening()
+        self.assertTrue(self.path.exists())
+
+    async def test_removes_its_path(self) -> None:
+        """Otherwise it does, so that the way around it is still needed."""
+        port = REACTOR.listenUNIX(os.fspath(self.path), Factory())
+        await port.stopListening()
+        self.assertFalse(self.path.exists())
+
+    async def test_shared(self) -> None:
+        """A socket that another process listens on too stays open there, and keeps its path."""
+        listening = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listening.close)
+        listening.bind(os.fspath(self.path))
+        listening.listen()
+        port = REACTOR.adoptStreamPort(listening.fileno(), socket.AF_UNIX, Factory())
+        leave_path_alone(port, shared=True)
+        await port.stopListening()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(os.fspath(self.path))
+
+    def test_name_of_its_path(self) -> None:
+        """The address of a port is its path."""
+        port: tcp.Port = REACTOR.listenUNIX(os.fspath(self.path), Factory())
+        self.addCleanup(port.stopListening)
+        self.assertEqual(port.getHost().name, os.fsencode(self.path))
