@@ -1,0 +1,46 @@
+"""Requests that ask their exchange before they are served or answered."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from twisted_node.web._exchange import Exchange
+
+__all__ = ["follow"]
+
+
+def follow(request: Any, exchange: Exchange) -> None:
+    """Have a request obey its exchange.
+
+    Its class is changed after it was made: a site's ``requestFactory`` may be any callable, not only a class.
+
+    Args:
+        request: a request of twisted.web, just made.
+        exchange: is told when the request was received whole, and may have answered it already.
+    """
+    kind: Any = type(request)
+    request.__class__ = _obedient(kind)
+    request.exchange = exchange
+
+
+@cache
+def _obedient(kind: Any) -> Any:
+    class Obedient(kind):  # type: ignore[misc] # the class of the request is known only when that was made
+        exchange: Exchange
+
+        def process(self) -> None:
+            if self.exchange.received():
+                super().process()
+
+        def write(self, data: bytes) -> None:
+            if not self.exchange.answered_instead:
+                super().write(data)
+
+        def finish(self) -> None:
+            if not self.exchange.answered_instead:
+                super().finish()
+
+    # Logs show the name of a request's class.
+    Obedient.__name__, Obedient.__qualname__ = kind.__name__, kind.__qualname__
+    return Obedient
