@@ -15,7 +15,7 @@ from twisted_node.server._connections import Connections
 from twisted_node.server._tracking import TrackedConnection
 from twisted_node.web._channel import DrainingChannel
 from twisted_node.web._exchange import Exchange, State
-from twisted_node.web._request import follow
+from twisted_node.web._request import attach_exchange
 from twisted_node.web._twisted import channel_of, stream_sent
 from twisted_node.web._websocket import put_back, say_going_away
 
@@ -55,7 +55,7 @@ class HTTPConnection(TrackedConnection):
         self._half_line = False
         exchange = Exchange(request, self.drain, admitted=admitted, ended=self._exchange_ended)
         self._exchanges[exchange] = None
-        follow(request, exchange)
+        attach_exchange(request, exchange)
         if admitted and self.drain.refusing:
             self._watch_for_stall()
         return request

@@ -7,11 +7,11 @@ from typing import Any
 
 from twisted_node.web._exchange import Exchange
 
-__all__ = ["follow"]
+__all__ = ["attach_exchange"]
 
 
-def follow(request: Any, exchange: Exchange) -> None:
-    """Have a request obey its exchange.
+def attach_exchange(request: Any, exchange: Exchange) -> None:
+    """Have a request ask its exchange before it is served, and before each write.
 
     Its class is changed after it was made: a site's ``requestFactory`` may be any callable, not only a class.
 
@@ -20,27 +20,27 @@ def follow(request: Any, exchange: Exchange) -> None:
         exchange: is told when the request was received whole, and may have answered it already.
     """
     kind: Any = type(request)
-    request.__class__ = _obedient(kind)
-    request.exchange = exchange
+    request.__class__ = _with_exchange(kind)
+    request.drain_exchange = exchange
 
 
 @cache
-def _obedient(kind: Any) -> Any:
-    class Obedient(kind):  # type: ignore[misc] # the class of the request is known only when that was made
-        exchange: Exchange
+def _with_exchange(kind: Any) -> Any:
+    class RequestWithExchange(kind):  # type: ignore[misc] # the class of the request is known only when that was made
+        drain_exchange: Exchange
 
         def process(self) -> None:
-            if self.exchange.received():
+            if self.drain_exchange.received():
                 super().process()
 
         def write(self, data: bytes) -> None:
-            if not self.exchange.answered_instead:
+            if not self.drain_exchange.answered_instead:
                 super().write(data)
 
         def finish(self) -> None:
-            if not self.exchange.answered_instead:
+            if not self.drain_exchange.answered_instead:
                 super().finish()
 
     # Logs show the name of a request's class.
-    Obedient.__name__, Obedient.__qualname__ = kind.__name__, kind.__qualname__
-    return Obedient
+    RequestWithExchange.__name__, RequestWithExchange.__qualname__ = kind.__name__, kind.__qualname__
+    return RequestWithExchange
