@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -101,12 +103,30 @@ class ExchangeStateTests(WebTests):
             self.assertEqual(counts.finished, int(state in (R, S, E)), state)
 
     def test_answers(self) -> None:
-        """An exchange that is refused, or cut before its answer has begun, is answered 503, once."""
+        """An exchange that is refused, or cut before its answer has begun, is answered 503, and never served."""
         for state in (N, C):
             self.setUp()
             exchange, transport = self.exchange_in(state)
             self.assertEqual(statuses(transport.take()), [503])
-            exchange.request.write(b"too late")
-            exchange.request.finish()
+            exchange.request.process()
             self.assertFalse(exchange.received())
+            self.assertEqual(len(self.resource.requests), int(state is C))
             self.assertEqual(transport.take(), b"")
+
+    def test_late_answer(self) -> None:
+        """What a resource writes after its exchange was cut is dropped."""
+        exchange, transport = self.exchange_in(C)
+        transport.take()
+        exchange.request.write(b"too late")
+        exchange.request.finish()
+        self.assertEqual(transport.take(), b"")
+
+    def test_memory(self) -> None:
+        """A request that was answered is freed at once, without the garbage collector."""
+        self.ask()
+        request = weakref.ref(self.resource.requests[0])
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.resource.answer()
+        self.resource.requests.clear()
+        self.assertIsNone(request())

@@ -122,8 +122,8 @@ class Exchange:
 
     @property
     def answered_instead(self) -> bool:
-        """Whether the client got 503 from here; the resource may not have noticed, and answer in vain."""
-        return self.state in (State.REFUSED, State.CUT) and bool(self.request.finished)
+        """Whether it was cut and the client got 503; the resource may not have noticed, and answer in vain."""
+        return self.state is State.CUT and bool(self.request.finished)
 
     def received(self) -> bool:
         """Learn that the request was received whole.
@@ -183,6 +183,7 @@ class Exchange:
         self._ended(self)
 
     def _let_go(self) -> None:
+        self.request.drain_exchange = None
         self._ended(self)
         self._work.callback(None)
 

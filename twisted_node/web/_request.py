@@ -27,18 +27,19 @@ def attach_exchange(request: Any, exchange: Exchange) -> None:
 @cache
 def _with_exchange(kind: Any) -> Any:
     class RequestWithExchange(kind):  # type: ignore[misc] # the class of the request is known only when that was made
-        drain_exchange: Exchange
+        #: None once it is refused or over: a cycle of references would keep each request until the collector comes.
+        drain_exchange: Exchange | None
 
         def process(self) -> None:
-            if self.drain_exchange.received():
+            if self.drain_exchange is not None and self.drain_exchange.received():
                 super().process()
 
         def write(self, data: bytes) -> None:
-            if not self.drain_exchange.answered_instead:
+            if self.drain_exchange is None or not self.drain_exchange.answered_instead:
                 super().write(data)
 
         def finish(self) -> None:
-            if not self.drain_exchange.answered_instead:
+            if self.drain_exchange is None or not self.drain_exchange.answered_instead:
                 super().finish()
 
     # Logs show the name of a request's class.
