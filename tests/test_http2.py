@@ -160,7 +160,7 @@ class HTTP2Tests(TestCase):
         self.assertEqual(self.client.reset(), {3})
         self.client.transport.leave()
         statistics = self.successResultOf(ended)
-        self.assertEqual((statistics.finished, statistics.refused), (1, 1))
+        self.assertEqual((statistics.finished, statistics.refused, statistics.undelivered), (1, 1, 0))
 
     async def test_client_resets(self) -> None:
         """A stream that its client gives up is not waited for."""

@@ -1,12 +1,14 @@
-"""One HTTP request of twisted.web, from its first line to its last byte: served, refused, or cut by the deadline.
+"""One HTTP request of twisted.web and its answer: the states it goes through, and what happens in each.
 
-It knows nothing of the connection, which may be HTTP/1 or a stream of HTTP/2: it goes by what both give to a request.
+It knows nothing of the connection. The request may have come on HTTP/1 or on a stream of HTTP/2; only what both offer
+is used.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,110 +19,189 @@ from twisted.web.http_headers import Headers
 from twisted_node.drain import Drain
 from twisted_node.errors import Draining, DrainTimeout
 from twisted_node.names import peer_name, printable
+from twisted_node.web._twisted import request_line, stop_encoding, take_waiting
 
-__all__ = ["Exchange"]
+__all__ = ["NEXT", "Event", "Exchange", "State"]
+
+
+class State(Enum):
+    """Where an exchange is. The last three are ends: nothing leads out of them."""
+
+    #: The client is still sending the request.
+    RECEIVING = "receiving"
+    #: The resource has the request.
+    SERVING = "serving"
+    #: The request was answered 503, or its stream reset, without being served.
+    REFUSED = "refused"
+    #: The deadline ended it: 503, or an answer broken off.
+    CUT = "cut"
+    #: It was answered, or its client has gone.
+    OVER = "over"
+
+
+class Event(Enum):
+    """What moves an exchange on."""
+
+    RECEIVED = "the request was received whole, and is to be served"
+    REFUSED = "the request was refused"
+    DEADLINE = "the drain cut it"
+    ENDED = "it was answered, or its connection was lost after an upgrade"
+    LOST = "the client went away"
+
+
+#: From each state, where each event leads; what is missing cannot happen there.
+NEXT = {
+    State.RECEIVING: {
+        Event.RECEIVED: State.SERVING,
+        Event.REFUSED: State.REFUSED,
+        Event.DEADLINE: State.CUT,
+        Event.ENDED: State.OVER,
+        Event.LOST: State.OVER,
+    },
+    State.SERVING: {Event.DEADLINE: State.CUT, Event.ENDED: State.OVER, Event.LOST: State.OVER},
+    State.REFUSED: {
+        Event.RECEIVED: State.REFUSED,
+        Event.REFUSED: State.REFUSED,
+        Event.ENDED: State.REFUSED,
+        Event.LOST: State.REFUSED,
+    },
+    State.CUT: {
+        Event.RECEIVED: State.CUT,
+        Event.REFUSED: State.CUT,
+        Event.ENDED: State.CUT,
+        Event.LOST: State.CUT,
+    },
+    State.OVER: {
+        Event.RECEIVED: State.OVER,
+        Event.REFUSED: State.OVER,
+        Event.ENDED: State.OVER,
+        Event.LOST: State.OVER,
+    },
+}
 
 
 class Exchange:
     """A request and its answer.
 
     Args:
-        request: of twisted.web; just made, its first line at most received.
-        drain: holds it in flight, if it is admitted.
-        admitted: whether it is served; else it is refused as soon as it is there.
-        ended: called with the exchange when it has ended, well or ill.
+        request: a request of twisted.web, just made.
+        drain: holds the exchange in flight, if it is admitted.
+        admitted: whether to serve the request; otherwise it is refused as soon as it was received whole.
+        ended: called with the exchange when it has come to an end of any kind.
     """
 
     def __init__(self, request: Any, drain: Drain, *, admitted: bool, ended: Callable[[Exchange], object]) -> None:
         self.request = request
-        #: What carries it: a connection, or a stream of HTTP/2.
+        #: The HTTP/1 channel, or the HTTP/2 stream.
         self.channel = request.channel
-        self.admitted = admitted
-        #: Whether the client is still sending it.
-        self.receiving = True
-        #: Whether it has become a websocket.
+        self.state = State.RECEIVING
+        #: Whether it has become a websocket; remains true afterwards, so that logs name it so.
         self.upgraded = False
         self._drain = drain
         self._ended = ended
-        self._over = False
-        self._serve = request.process
-        request.process = self._received
-        request.notifyFinish().addCallbacks(self.end, self._lost)
         self._work: Deferred[None] = Deferred()
+        self._held: Deferred[None] | None = None
+        request.notifyFinish().addCallbacks(self.end, self._lost)
         if admitted:
             self._held = drain.track(self, self._work, while_draining=True)
-            self._held.addErrback(self._was_cut)
+            self._held.addErrback(self._cut)
 
     def __str__(self) -> str:
         client = peer_name(self.request.client)
-        if self.receiving:
+        if self.state is State.RECEIVING:
             return f"request being received from {client}"
         kind = "websocket " if self.upgraded else ""
         # Without the query, which may hold secrets.
         words = b" ".join([self.request.method, self.request.uri.partition(b"?")[0]]).decode("latin-1")
         return f"{kind}{printable(words, 200)} from {client}"
 
-    def refuse(self) -> None:
-        """Answer 503 without serving it, though it may not be there as a whole."""
-        # First: to answer it is to end it, and what ends counts as finished.
+    @property
+    def admitted(self) -> bool:
+        """Whether the drain waits for it, and it is served once it was received whole."""
+        return self._held is not None
+
+    @property
+    def answered_instead(self) -> bool:
+        """Whether it was cut and the client got 503; the resource may not have noticed, and answer in vain."""
+        return self.state is State.CUT and bool(self.request.finished)
+
+    def received(self) -> bool:
+        """Learn that the request was received whole.
+
+        Returns:
+            Whether it is to be served now; otherwise it has been refused.
+        """
         if self.admitted:
+            self._move(Event.RECEIVED)
+        else:
+            self._refuse(whole=True)
+        return self.state is State.SERVING
+
+    def refuse(self) -> None:
+        """Answer 503 to a request that was not received whole."""
+        self._refuse(whole=False)
+
+    def end(self, _: object = None) -> None:
+        """Let the drain go on: the request was answered, or nobody waits for an answer."""
+        if self._move(Event.ENDED):
+            self._let_go()
+
+    def _move(self, event: Event) -> bool:
+        """Go on to the next state; return whether that is another one."""
+        before, self.state = self.state, NEXT[self.state][event]
+        return self.state is not before
+
+    def _lost(self, _: Failure) -> None:
+        """Learn that the client has gone. Whether the resource still works cannot be seen, so nobody waits for it."""
+        serving = self.state is State.SERVING
+        if self._move(Event.LOST):
+            if serving:
+                self._drain.count_undelivered()
+            self._let_go()
+
+    def _refuse(self, *, whole: bool) -> None:
+        if not self._move(Event.REFUSED):
+            return
+        # Before the answer: that ends the work, and the drain counts ended work as finished.
+        if self._held is not None:
             self._drain.turn_away(self._held)
         else:
             self._drain.count_refused()
-        self._answer_or_abort(Failure(Draining(self._drain.reason)))
-        self.end()
+        self._answer_or_abort(Failure(Draining(self._drain.reason)), whole=whole)
+        self._let_go()
 
-    def end(self, _: object = None) -> None:
-        """Let go of it: it has its answer, or nobody waits for one."""
-        if self._over:
-            return
-        self._over = True
-        self._ended(self)
-        if self.admitted:
-            self._work.callback(None)
-
-    def _received(self) -> None:
-        """Serve or refuse it, now that it is there; instead of the request's own ``process``."""
-        del self.request.process
-        self.receiving = False
-        if self.admitted:
-            self._serve()
-        else:
-            self.refuse()
-
-    def _lost(self, _: Failure) -> None:
-        """Learn that the client has gone. What its resource still does cannot be seen, so it is not waited for."""
-        if not (self.receiving or self._over):
-            self._drain.count_undelivered()
-        self.end()
-
-    def _was_cut(self, failure: Failure) -> None:
-        """Answer 503 if nothing was answered yet; to the resource it looks as if its client had gone."""
+    def _cut(self, failure: Failure) -> None:
+        """Answer 503 if no answer has begun. To the resource it looks as if its client had gone."""
         failure.trap(DrainTimeout)
-        self._over = True
-        waiting, self.request.notifications = self.request.notifications, []
+        whole = self.state is State.SERVING
+        self._move(Event.DEADLINE)
+        waiting = take_waiting(self.request)
         if not self.upgraded:
-            self._answer_or_abort(failure)
+            self._answer_or_abort(failure, whole=whole)
         for waiter in waiting:
             waiter.errback(failure)
         self._ended(self)
 
-    def _answer_or_abort(self, failure: Failure) -> None:
-        request, channel = self.request, self.channel
-        receiving, self.receiving = self.receiving, False
+    def _let_go(self) -> None:
+        self.request.drain_exchange = None
+        self._ended(self)
+        self._work.callback(None)
+
+    def _answer_or_abort(self, failure: Failure, *, whole: bool) -> None:
+        request = self.request
         if request.producer:
             request.producer.stopProducing()
             request.unregisterProducer()
-        abort = getattr(channel, "abortConnection", None)
-        if abort is not None and (receiving or request.startedWriting):
-            # A stream of HTTP/2 can say that it ends early, and must not go on afterwards.
-            abort()
-        elif not request.startedWriting:
-            if receiving:
-                request.method, request.uri, request.clientproto = channel._command, channel._path, channel._version
+        # A stream of HTTP/2 can be reset alone, and has to be, so that the client sends no more on it.
+        reset = getattr(self.channel, "abortConnection", None)
+        if not request.startedWriting and (whole or reset is None):
+            if not whole:
+                request.method, request.uri, request.clientproto = request_line(self.channel)
             self._answer_unavailable()
             return
-        # In HTTP/1 the rest is missing: its connection closes, and that says it.
+        if reset is not None:
+            reset()
+        # In HTTP/1 the answer is incomplete when the connection closes, so the client knows.
         request.connectionLost(failure)
 
     def _answer_unavailable(self) -> None:
@@ -128,8 +209,9 @@ class Exchange:
         seconds = max(1, math.ceil((self._drain.deadline or 0.0) - self._drain.monotonic()))
         body = b"The server is shutting down.\n"
         request.setResponseCode(SERVICE_UNAVAILABLE)
-        # Whatever the resource has prepared was for another answer.
-        request.etag = request.lastModified = request._encoder = None
+        # Whatever the resource has prepared belongs to its own answer.
+        stop_encoding(request)
+        request.etag = request.lastModified = None
         request.cookies = []
         request.responseHeaders = Headers(
             {
@@ -141,5 +223,3 @@ class Exchange:
         )
         request.write(body)
         request.finish()
-        # The resource may not have noticed, and answer in vain.
-        request.write = request.finish = lambda *_: None

@@ -16,10 +16,21 @@ _REASON = "the server is shutting down"
 _log = Logger()
 
 
-def put_back(transport: Any, connection: Any) -> Any:
-    """Put a connection back between its transport and the protocol that has taken its place.
+class _KeptOpen:
+    """A websocket's transport that passes on what is written, and stays open."""
 
-    autobahn's ``WebSocketResource`` does that; otherwise nobody would learn when such a connection is lost.
+    def __init__(self, transport: Any) -> None:
+        self.write = transport.write
+
+    def loseConnection(self) -> None:
+        """Do nothing: closing at once could make the kernel reset the connection and drop the close code."""
+
+
+def put_back(transport: Any, connection: Any) -> Any:
+    """Put a connection back between its transport and a protocol that has taken its place.
+
+    autobahn's ``WebSocketResource`` replaces the transport's protocol. Without this the connection would not learn
+    that it is lost.
 
     Returns:
         The protocol that had taken the place; None if none had.
@@ -36,24 +47,29 @@ def say_going_away(websocket: Any) -> bool:
     """Send close code 1001, unless a close was sent before.
 
     Args:
-        websocket: twisted.web's, or anything that has autobahn's ``sendCloseFrame``.
+        websocket: a protocol of twisted.web, of autobahn, or any other.
 
     Returns:
         Whether this is known to be a websocket, which may be closed now.
     """
     if hasattr(websocket, "sendCloseFrame"):
-        # autobahn's sendClose takes the codes of applications only. Before its handshake is over there is no way.
+        # autobahn's sendClose accepts only the codes for applications. It raises if the handshake is not over.
         with _log.failuresHandled("while closing {websocket}", websocket=websocket):
             websocket.sendCloseFrame(code=_GOING_AWAY, reasonUtf8=_REASON.encode())
         return True
-    if not hasattr(websocket, "_wsconn"):
+    if not hasattr(websocket, "sendTextMessage"):
         return False
-    from wsproto.connection import ConnectionState
-    from wsproto.events import CloseConnection
+    from wsproto.utilities import LocalProtocolError
 
-    if websocket._wsconn.state is ConnectionState.OPEN:
-        # Its own way to say this closes the connection at once, and a reset may destroy it on its way.
-        websocket.transport.write(websocket._wsconn.send(CloseConnection(_GOING_AWAY, _REASON)))
-        # Nothing may follow it; the program has not heard of it yet.
-        websocket.sendTextMessage = websocket.sendBytesMessage = websocket.ping = lambda *_: None
+    transport = websocket.transport
+    websocket.transport = _KeptOpen(transport)
+    try:
+        websocket.loseConnection(_GOING_AWAY, _REASON)
+    except LocalProtocolError:
+        # A close was sent before.
+        return True
+    finally:
+        websocket.transport = transport
+    # The program does not know of the close yet. What it sends now would raise, as nothing may follow a close.
+    websocket.sendTextMessage = websocket.sendBytesMessage = websocket.ping = lambda *_: None
     return True

@@ -1,0 +1,169 @@
+"""One connection of a site: which requests are in flight on it, and when it may be closed."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IProtocolFactory
+from twisted.web.http import HTTPChannel
+from zope.interface import directlyProvides, providedBy
+
+from twisted_node.drain import Drain
+from twisted_node.server._connections import Connections
+from twisted_node.server._tracking import TrackedConnection
+from twisted_node.web._channel import DrainingChannel
+from twisted_node.web._exchange import Exchange, State
+from twisted_node.web._request import attach_exchange
+from twisted_node.web._twisted import channel_of, stream_sent
+from twisted_node.web._websocket import put_back, say_going_away
+
+__all__ = ["HTTPConnection"]
+
+
+class HTTPConnection(TrackedConnection):
+    """One connection of a site: HTTP/1, HTTP/2, or what was HTTP/1 and is a websocket now.
+
+    Args:
+        protocol: twisted.web's own, with a ``DrainingChannel``.
+        site: kept started while the connection is open, so that its access log stays open too.
+        connections: where to register.
+        drain: holds the requests in flight.
+    """
+
+    def __init__(self, protocol: Any, site: IProtocolFactory, connections: Connections, drain: Drain) -> None:
+        super().__init__(protocol, site, connections, drain)
+        self._http = protocol
+        self.websocket: Any = None
+        self._exchanges: dict[Exchange, None] = {}
+        # Whether the beginning of a request line was here when the drain began.
+        self._half_line = False
+        # Whether a client that asked before it sent the body of a request was told not to.
+        self._unwanted = False
+        self._stall: IDelayedCall | None = None
+        channel_of(protocol).connection = self
+        make_request = partial(self._make_request, protocol.requestFactory)
+        # The channel looks at the interfaces of its requestFactory to know which arguments that takes.
+        directlyProvides(make_request, providedBy(protocol.requestFactory))
+        protocol.requestFactory = make_request
+
+    def _make_request(self, factory: Any, *args: Any, **options: Any) -> Any:
+        """Make a request as the site would, and follow it."""
+        request = factory(*args, **options)
+        admitted = self._half_line or not self.drain.refusing
+        self._half_line = False
+        exchange = Exchange(request, self.drain, admitted=admitted, ended=self._exchange_ended)
+        self._exchanges[exchange] = None
+        attach_exchange(request, exchange)
+        if admitted and self.drain.refusing:
+            self._watch_for_stall()
+        return request
+
+    def _exchange_ended(self, exchange: Exchange) -> None:
+        self._exchanges.pop(exchange, None)
+        # HTTP/2 may have queued the answer without sending it.
+        if self._queued_answers() and (sent := stream_sent(exchange.channel)) is not None:
+            sent.addCallback(lambda _: self.look_again())
+        self.look_again()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass on what came in."""
+        if self.connection.is_closing and self.websocket is not None:
+            # Its client has still to answer the close.
+            self.protocol.dataReceived(data)
+            return
+        super().dataReceived(data)
+        if (other := put_back(self.transport, self)) is not None:
+            self.protocol = other
+            self.upgraded(other)
+        if self._unwanted:
+            self.connection.finish()
+        if self.drain.refusing and self.websocket is not None:
+            self._tell_websocket()
+        if self._stall is not None:
+            self._stall.reset(self.connections.linger)
+
+    def let_go(self) -> None:
+        """End what is left: the request that became a websocket ends with its connection."""
+        self._stop_stall()
+        for exchange in list(self._exchanges):
+            exchange.end()
+
+    # What the connection asks.
+
+    def begin_drain(self) -> None:
+        """Tell a websocket; limit the seconds between two pieces of a request that is being received."""
+        if self.websocket is not None:
+            self._tell_websocket()
+            return
+        self._half_line = self._has_half_line()
+        if self._receiving():
+            self._watch_for_stall()
+
+    def is_idle(self) -> bool:
+        """Return whether no request is in flight."""
+        return not (self._queued_answers() or any(exchange.admitted for exchange in self._exchanges))
+
+    def is_asking(self) -> bool:
+        """Return whether the client is in the middle of sending a request."""
+        return bool(self._receiving()) or self._has_half_line()
+
+    def last_words(self) -> None:
+        """Refuse a request that was not received whole; tell HTTP/2."""
+        self._stop_stall()
+        for exchange in self._receiving():
+            exchange.refuse()
+        channel = channel_of(self._http)
+        if not isinstance(channel, HTTPChannel):
+            # HTTP/2: GOAWAY.
+            channel.conn.close_connection()
+            self.transport.write(channel.conn.data_to_send())
+
+    # What the channel calls.
+
+    def upgraded(self, websocket: Any) -> None:
+        """Learn that this is a websocket from now on."""
+        self.websocket = websocket
+        for exchange in self._exchanges:
+            exchange.upgraded = True
+
+    def wants_body(self, request: Any) -> bool:
+        """Say whether a client that asks first should go on and send the body of its request."""
+        self._unwanted = any(exchange.request is request and not exchange.admitted for exchange in self._exchanges)
+        return not self._unwanted
+
+    def answered(self) -> None:
+        """Close after the last answer; also after one that the channel gave by itself, to a malformed request."""
+        for exchange in self._receiving():
+            exchange.end()
+        self.connection.finish()
+
+    def _receiving(self) -> list[Exchange]:
+        return [exchange for exchange in self._exchanges if exchange.state is State.RECEIVING]
+
+    def _has_half_line(self) -> bool:
+        """Say whether the beginning of a request has arrived, less than a line."""
+        channel = channel_of(self._http)
+        return isinstance(channel, DrainingChannel) and not channel.requests and channel.has_more()
+
+    def _queued_answers(self) -> bool:
+        """Say whether HTTP/2 has open streams whose requests were received whole; an answer may wait to be sent."""
+        return len(getattr(channel_of(self._http), "streams", ())) > len(self._receiving())
+
+    def _watch_for_stall(self) -> None:
+        self._stall = self.connections.clock.callLater(self.connections.linger, self._stalled)
+
+    def _stalled(self) -> None:
+        self._stall = None
+        for exchange in self._receiving():
+            exchange.refuse()
+
+    def _stop_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _tell_websocket(self) -> None:
+        """Say 1001, and then wait for the client's close as in any connection; wait for an unknown protocol's end."""
+        if say_going_away(self.websocket):
+            self.connection.finish()
