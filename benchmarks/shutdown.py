@@ -1,7 +1,7 @@
 """``python -m benchmarks.shutdown [--stops N] [--write]``: stop servers under a storm of clients, count what is lost.
 
-The storm, and what counts as lost, is in ``tests/http_storm.py``. Each server runs in one process (or one worker), with
-its documented graceful settings on, and is stopped by SIGTERM. ``--write`` also writes docs/shutdown.md and
+The storm, and what counts as lost, is in ``benchmarks/http_storm.py``. Each server runs in one process (or one worker),
+with its documented graceful settings on, and is stopped by SIGTERM. ``--write`` also writes docs/shutdown.md and
 docs/shutdown.png.
 """
 
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.http_storm import CLIENTS, Result, Storm
+from benchmarks.http_storm import CLIENTS, Result, Storm
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent

@@ -1,0 +1,1 @@
+"""Each module of the package by itself; seconds in all."""

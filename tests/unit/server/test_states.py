@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.visitor import Visitor
+from tests.support.visitor import Visitor
 from twisted_node import Drain, DrainingService
 from twisted_node.server._connections import Connections
 from twisted_node.server._states import (

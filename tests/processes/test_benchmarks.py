@@ -1,0 +1,67 @@
+"""The benchmarks, each with tiny numbers: that they run, not how fast anything is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from unittest import SkipTest
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
+
+
+class BenchmarkTests(SynchronousTestCase):
+    """What ``make bench`` runs, at its smallest."""
+
+    def check(self, part: str, figure: str) -> None:
+        """Run one part; it must print a figure of this name."""
+        command = [sys.executable, "-m", "benchmarks", "--quick", part]
+        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=False)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        rows = [line for line in run.stdout.splitlines() if line.startswith(f"| {figure}")]
+        self.assertTrue(rows, run.stdout)
+        self.assertRegex(rows[0], r"\| [\d.,]+ \S+ \| [\d.,]+ to [\d.,]+ \|")
+
+    def test_stdio(self) -> None:
+        """Throughput on standard input is compared with the naive loop."""
+        self.check("stdio", "as fast as the naive loop")
+
+    def test_tcp(self) -> None:
+        """Throughput on TCP is compared with asyncio streams."""
+        self.check("tcp", "1 x 1: as fast as streams |")
+
+    def test_connections(self) -> None:
+        """Connections have a price, idle and busy."""
+        self.check("connections", "memory of an idle connection")
+
+    def test_in_flight(self) -> None:
+        """Requests in flight are held, answered, drained and cut."""
+        self.check("in_flight", "100 in flight: cutting all")
+
+    def test_stop(self) -> None:
+        """A process with clients is stopped, idle and busy."""
+        self.check("stop", "from the last answer, 20 connections")
+
+    def test_start(self) -> None:
+        """Each way to start is compared with an import of the reactor."""
+        self.check("start", "twistd: of a bare import")
+
+    def test_in_process(self) -> None:
+        """The drain has a price."""
+        if not find_spec("pytest_benchmark"):
+            raise SkipTest("needs the bench extra")
+        self.check("in_process", "the price of the drain, answers later")
+
+    def test_workers(self) -> None:
+        """Several nodes share one listening socket."""
+        self.check("workers", "SO_REUSEPORT: the busiest node's share")
+
+    def test_unknown_part(self) -> None:
+        """A part that there is not is refused by its name."""
+        command = [sys.executable, "-m", "benchmarks", "warp"]
+        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=False)
+        self.assertEqual(run.returncode, 2)
+        self.assertIn("no such part: warp", run.stderr)

@@ -1,0 +1,416 @@
+"""``twisted-node``, as a person types it."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import pyte
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.lines import message
+from tests.support.paths import BIN
+from tests.support.patience import PATIENCE
+from tests.support.processes import RUNNERS, Process
+from tests.support.sockets import connect, fill
+from twisted_node.command._cli import CLEAN, CUT, INTERRUPTED, NOT_ASKED, _Control
+from twisted_node.command._progress import best_display
+from twisted_node.errors import NodeError
+from twisted_node.server._status import Picture
+
+COMMAND = str(BIN / "twisted-node")
+
+
+@contextmanager
+def server(*answers: bytes) -> Iterator[str]:
+    """Run a server for one client, which gets one of these for each line it sends, and then the end; yield where."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection, connection.makefile("rb") as lines:
+                for answer in answers:
+                    lines.readline()
+                    connection.sendall(answer)
+                lines.readline()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"tcp:127.0.0.1:{listening.getsockname()[1]}"
+        thread.join(PATIENCE)
+
+
+class CliCase(SynchronousTestCase):
+    """A node with a control endpoint, and the command."""
+
+    def setUp(self) -> None:
+        self.directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.path = os.path.join(self.directory, "control")
+        self.endpoint = f"unix:{self.path}"
+
+    def start(self, *options: str) -> Process:
+        node = Process(
+            *RUNNERS["python"], "--listen=tcp:0:interface=127.0.0.1", f"--control=unix:{self.path}", *options
+        )
+        self.addCleanup(node.end)
+        node.wait_for_log("listening on UNIXAddress")
+        return node
+
+    def send(self, node: Process, *latencies: int, src: str = "shop") -> socket.socket:
+        """Have a client wait for so many requests."""
+        client = connect(node.port())
+        self.addCleanup(client.close)
+        client.sendall(b"".join(message("tcp_request", i, src, latency_ms=ms) for i, ms in enumerate(latencies)))
+        # Whatever was sent has been received when this is answered.
+        client.sendall(message("tcp_drain_status", "last"))
+        client.recv(4096)
+        return client
+
+    def run_command(self, *arguments: str, **options: Any) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False, **options
+        )
+        return done.returncode, done.stdout, done.stderr
+
+
+class StatusTests(CliCase):
+    """``twisted-node status``."""
+
+    def test_status(self) -> None:
+        """For people it says a figure a line, and the oldest requests; for programs, what /status says."""
+        self.send(self.start(), 60_000)
+        status, output, _ = self.run_command("status", self.endpoint)
+        self.assertEqual(status, CLEAN)
+        self.assertRegex(output, r"(?m)^phase +serving$")
+        self.assertRegex(output, r"(?m)^deadline +none is set; a drain cuts what is left after 25 s$")
+        self.assertRegex(output, r"(?m)^oldest +tcp_request 0 from shop +\d+\.\d s$")
+        status, output, _ = self.run_command("status", "--json", self.endpoint)
+        self.assertEqual(status, CLEAN)
+        self.assertEqual(json.loads(output)["phase"], "serving")
+
+    def check_cannot_ask(self, endpoint: str, message: str) -> None:
+        status, output, error = self.run_command("status", endpoint)
+        self.assertEqual((status, output), (NOT_ASKED, ""))
+        self.assertRegex(error, rf"^twisted-node: {message}")
+        self.assertEqual(error.count("\n"), 1)
+
+    def test_nobody_there(self) -> None:
+        """A node that is not there cannot be asked."""
+        self.check_cannot_ask(self.endpoint, f"{self.endpoint}: .*No such file")
+
+    def test_no_endpoint(self) -> None:
+        """A string that is no endpoint is told in one line."""
+        self.check_cannot_ask("nonsense", "nonsense: ")
+
+    def test_not_a_control_endpoint(self) -> None:
+        """Where clients connect, the node refuses."""
+        node = self.start()
+        self.check_cannot_ask(
+            f"tcp:127.0.0.1:{node.port()}", "the node refuses: .* not supported here; is this a --control endpoint"
+        )
+
+    def check_server(self, answer: bytes, message: str) -> None:
+        with server(answer) as endpoint:
+            self.check_cannot_ask(endpoint, message)
+
+    def test_no_node(self) -> None:
+        """What answers, but not as a node does, is no node."""
+        self.check_server(b"HTTP/1.1 400 Bad Request\n\n", "what answers is no node")
+        self.check_server(b"[]\n", "what answers is no node")
+        self.check_server(b'{"body": {"type": "statistics_ok", "phase": 1}}\n', "the node's answer makes no sense")
+
+    def test_closes(self) -> None:
+        """One who closes instead of answering could not be asked."""
+        with server() as endpoint:
+            self.check_cannot_ask(endpoint, "the node closed the connection")
+
+    def test_wrong_timeout(self) -> None:
+        """A timeout that is none is told."""
+        for text in ("soon", "-1"):
+            status, _, error = self.run_command("drain", self.endpoint, f"--timeout={text}")
+            self.assertEqual(status, NOT_ASKED)
+            self.assertIn(f"argument --timeout: expected seconds from 0, got '{text}'", error)
+        self.start()
+        status, _, error = self.run_command("drain", self.endpoint, "--timeout=3601")
+        self.assertEqual(status, NOT_ASKED)
+        self.assertIn("the node refuses: drain_timeout_ms: ", error)
+
+
+class ControlTests(SynchronousTestCase):
+    """The connection to a node, in memory."""
+
+    def test_silence(self) -> None:
+        """A node that does not answer is given up after ten seconds; what nobody asked for is ignored."""
+        clock = Clock()
+        control = _Control(clock)
+        control.makeConnection(StringTransport())
+        asked = Deferred.fromCoroutine(control.ask("statistics", {}))
+        clock.advance(9.9)
+        self.assertNoResult(asked)
+        clock.advance(0.1)
+        failure = self.failureResultOf(asked, NodeError)
+        self.assertEqual(failure.getErrorMessage(), "the node has not answered for 10 s")
+        control.dataReceived(b"too late\n")
+        control.connectionLost()
+
+
+class DrainTests(CliCase):
+    """``twisted-node drain``, where it goes to no terminal."""
+
+    def test_drained(self) -> None:
+        """It says what remains, and at last how it went; the node has ended with it."""
+        node = self.start()
+        self.send(node, 2500, 2600, src="sh\x1bop")
+        status, output, error = self.run_command("drain", self.endpoint)
+        self.assertEqual((status, error), (CLEAN, ""))
+        first, *_, last = output.splitlines()
+        self.assertRegex(
+            first, r"^draining \(tcp_shutdown from twisted-node-\d+\): 2 remaining, 25\.0 s left; the oldest: "
+        )
+        self.assertIn("tcp_request 0 from sh\N{REPLACEMENT CHARACTER}op (", first)
+        self.assertRegex(last, r"^drained in \d\.\d{3} s: 2 finished, 0 refused, 0 cut, 0 undelivered$")
+        self.assertEqual(node.wait(), 0)
+
+    def test_idle(self) -> None:
+        """A node with nothing to do has drained when it says so."""
+        node = self.start()
+        status, output, _ = self.run_command("drain", self.endpoint)
+        self.assertEqual(status, CLEAN)
+        self.assertRegex(output, r"^drained in 0\.\d{3} s: [^\n]*\n$")
+        self.assertEqual(node.wait(), 0)
+
+    def test_cut(self) -> None:
+        """What the deadline cuts is named, and the exit status says so."""
+        node = self.start()
+        self.send(node, 60_000)
+        status, output, _ = self.run_command("drain", self.endpoint, "--timeout", "0.3")
+        self.assertEqual(status, CUT)
+        self.assertRegex(
+            output.splitlines()[-1], r"^timed out after 0\.3\d\d s: .* 1 cut, .*; cut: tcp_request 0 from shop"
+        )
+        self.assertEqual(node.wait(), 1)
+
+    def test_reader_goes(self) -> None:
+        """When nobody reads what it says any more, that stops the watching and not the drain."""
+        node = self.start()
+        self.send(node, 2500)
+        with subprocess.Popen(
+            [COMMAND, "drain", self.endpoint], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as watcher:
+            assert watcher.stdout is not None and watcher.stderr is not None
+            self.assertIn(b"1 remaining", watcher.stdout.readline())
+            watcher.stdout.close()
+            self.assertEqual(watcher.wait(PATIENCE), INTERRUPTED)
+            self.assertEqual(watcher.stderr.read(), b"")
+        self.assertEqual(node.wait(), 0)
+
+    def test_unread(self) -> None:
+        """Answers that their client does not read are waited for as the node does, and count as cut."""
+        node = self.start("--drain-timeout=2", "--linger=0.5")
+        client = socket.socket()
+        self.addCleanup(client.close)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        client.connect(("127.0.0.1", node.port()))
+        fill(client)
+        status, output, error = self.run_command("drain", self.endpoint)
+        self.assertEqual(status, CUT, error)
+        self.assertIn("1 others open the moment before", output)
+        self.assertEqual(node.wait(), 1)
+
+    def test_without_linger(self) -> None:
+        """A node that lingers for nobody is asked in time, or is gone at its deadline: both count as cut."""
+        node = self.start("--linger=0")
+        self.send(node, 60_000)
+        status, _, error = self.run_command("drain", self.endpoint, "--timeout", "0.3")
+        self.assertEqual(status, CUT, error)
+        self.assertEqual(node.wait(), 1)
+
+    def test_closed_at_the_deadline(self) -> None:
+        """A node that is gone at its deadline, with work left the moment before, has cut it for all that is known."""
+        last = picture(19_950, remaining=3)
+        answers = {"type": "tcp_shutdown_ok"}, {"type": "statistics_ok", **msgspec.structs.asdict(last)}
+        with server(*(json.dumps({"body": body}).encode() + b"\n" for body in answers)) as endpoint:
+            status, output, _ = self.run_command("drain", endpoint)
+        self.assertEqual(status, CUT)
+        self.assertEqual(
+            output.splitlines()[-1],
+            "the node closed the connection at its deadline, with 3 in flight the moment before",
+        )
+
+    def test_lost(self) -> None:
+        """A node that goes before its drain has ended leaves the outcome unknown."""
+        node = self.start()
+        self.send(node, 60_000)
+        command = Process(COMMAND, "drain", self.endpoint)
+        self.addCleanup(command.end)
+        self.assertIn(b"1 remaining", command.read_line())
+        node.signal(signal.SIGKILL)
+        self.assertEqual(command.wait(), NOT_ASKED)
+        self.assertIn("the node closed the connection before it had answered", command.log)
+
+    def check_interrupted(self, number: int) -> None:
+        node = self.start()
+        self.send(node, 2000)
+        command = Process(COMMAND, "drain", self.endpoint)
+        self.addCleanup(command.end)
+        self.assertIn(b"1 remaining", command.read_line())
+        command.signal(number)
+        self.assertEqual(command.wait(), INTERRUPTED)
+        self.assertEqual(command.log, "interrupted; a drain goes on\n")
+        self.assertEqual(node.wait(), 0)
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C stops the watching; the drain goes on."""
+        self.check_interrupted(signal.SIGINT)
+
+    def test_terminated(self) -> None:
+        """So does the end of its own supervisor's patience."""
+        self.check_interrupted(signal.SIGTERM)
+
+
+class LinesTests(SynchronousTestCase):
+    """Plain lines."""
+
+    def test_quiet(self) -> None:
+        """A line comes when something has changed, and every five seconds while only the time does."""
+        output = io.StringIO()
+        self.patch(sys, "stdout", output)
+        display = best_display()
+        for took_ms in range(0, 12_000, 1000):
+            display.show(picture(took_ms, remaining=2 if took_ms < 7000 else 1))
+        display.close()
+        left = [line.split(", ")[1] for line in output.getvalue().splitlines()]
+        self.assertEqual(left, ["20.0 s left", "15.0 s left", "13.0 s left"])
+
+
+def picture(took_ms: int, remaining: int) -> Picture:
+    """A drain of 20 s after so many milliseconds."""
+    return Picture(
+        phase="draining",
+        reason="",
+        in_flight=remaining,
+        remaining=remaining,
+        connections=1,
+        finished=0,
+        refused=0,
+        cut=0,
+        undelivered=0,
+        took_ms=took_ms,
+        left_ms=20_000 - took_ms,
+        at_deadline="",
+        oldest=[],
+    )
+
+
+class Terminal:
+    """A terminal of 80 by 24, with a command in it."""
+
+    def __init__(self, *command: str, **options: Any) -> None:
+        self.screen = pyte.Screen(80, 24)
+        self._stream = pyte.ByteStream(self.screen)
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        environment = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+        for name in ("NO_COLOR", "CI", "COLUMNS", "LINES"):
+            environment.pop(name, None)
+        self.popen = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True, **options
+        )
+        os.close(theirs)
+
+    def read_until(self, pattern: str | None) -> str:
+        """Read until the screen shows something, or, for None, to the end."""
+        deadline = time.monotonic() + PATIENCE
+        while pattern is None or not re.search(pattern, self.text()):
+            ready, _, _ = select.select([self._ours], [], [], max(0, deadline - time.monotonic()))
+            if not ready:
+                raise AssertionError(f"{pattern!r} is not on the screen:\n{self.text()}")
+            try:
+                self._stream.feed(os.read(self._ours, 4096))
+            except OSError:
+                if pattern is not None:
+                    raise AssertionError(f"ended without {pattern!r}:\n{self.text()}") from None
+                break
+        return self.text()
+
+    def text(self) -> str:
+        return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
+
+    def end(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.wait()
+        os.close(self._ours)
+
+
+class TerminalTests(CliCase):
+    """``twisted-node drain`` on a terminal."""
+
+    def drain(self, *command: str) -> Terminal:
+        terminal = Terminal(*(command or (COMMAND,)), "drain", self.endpoint)
+        self.addCleanup(terminal.end)
+        return terminal
+
+    def test_bar(self) -> None:
+        """A bar grows, with what remains, the time left and the oldest requests; one line of it stays."""
+        node = self.start()
+        self.send(node, 2000, 3000, 3100, 3200)
+        terminal = self.drain()
+        terminal.read_until("4 remaining")
+        text = terminal.read_until("3 remaining")
+        phase, bar, *oldest = text.splitlines()
+        self.assertRegex(phase, r"^draining \(tcp_shutdown from twisted-node-\d+\)$")
+        self.assertRegex(bar, r"^━+ ?.*3 remaining +2\d\.\d s left$")
+        self.assertEqual(len(oldest), 3)
+        self.assertRegex(oldest[0], r"^oldest +tcp_request 1 from shop +\d\.\d s$")
+        colours = {terminal.screen.buffer[1][column].fg for column in range(50)}
+        self.assertGreater(len(colours), 1, "a part of the bar is done")
+        text = terminal.read_until(None)
+        self.assertRegex(text, r"^drained in \d\.\d{3} s: 4 finished, 0 refused, 0 cut, 0 undelivered$")
+        self.assertIs(terminal.screen.cursor.hidden, False)
+        self.assertEqual(terminal.popen.wait(PATIENCE), CLEAN)
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C leaves the terminal as it was."""
+        node = self.start()
+        self.send(node, 60_000)
+        terminal = self.drain()
+        terminal.read_until("1 remaining")
+        terminal.popen.send_signal(signal.SIGINT)
+        self.assertEqual(terminal.read_until(None), "interrupted; a drain goes on")
+        self.assertIs(terminal.screen.cursor.hidden, False)
+        self.assertEqual(terminal.popen.wait(PATIENCE), INTERRUPTED)
+
+    def test_without_the_extra(self) -> None:
+        """Without the library that draws the bar there are plain lines."""
+        node = self.start()
+        self.send(node, 60_000)
+        program = "import sys; sys.modules['rich.live'] = None; from twisted_node.command._cli import main; main()"
+        terminal = Terminal(sys.executable, "-c", program, "drain", "--timeout=1", self.endpoint)
+        self.addCleanup(terminal.end)
+        text = terminal.read_until("(?s)draining.*timed out")
+        self.assertIn("1 remaining", text)
+        self.assertEqual(terminal.popen.wait(PATIENCE), CUT)

@@ -1,0 +1,1 @@
+"""The promise that no request is lost, against any order of events and under storms."""

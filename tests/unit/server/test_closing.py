@@ -1,0 +1,420 @@
+"""How one connection ends, on real sockets; only its linger is on a clock of the test's."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+
+from tests.support.certificates import Certificates
+from tests.support.memory import House, MemoryTransport
+from tests.support.sockets import read_to_end
+from twisted_node.server._closing import GracefulClose
+from twisted_node.server._twisted import read_waiting, restore_half_close, unsent_bytes
+
+# Its interfaces depend on the platform.
+reactor: Any = _reactor
+
+LINGER = 5.0
+#: More than the kernel takes for a client that does not read.
+MUCH = b"x" * 8_000_000
+
+
+@implementer(IHalfCloseableProtocol)
+class Server(Protocol):
+    """A server's connection that ends by a GracefulClose."""
+
+    transport: Any
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.received = b""
+        self.input_ended = False
+        self.lost: list[Failure] = []
+        self.made: Deferred[None] = Deferred()
+        self.gone: Deferred[None] = Deferred()
+        self.close: GracefulClose
+
+    def connectionMade(self) -> None:
+        self.close = GracefulClose(self.transport, self.clock, LINGER)
+        restore_half_close(self.transport, self)
+        # As paused as a slow client makes it.
+        self.transport.registerProducer(self, True)
+        self.made.callback(None)
+
+    def pauseProducing(self) -> None:
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The connection is lost."""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def readConnectionLost(self) -> None:
+        self.input_ended = True
+        self.close.client_closed()
+
+    def writeConnectionLost(self) -> None:
+        """Our half is closed."""
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override] # Twisted's own default is not used
+        self.lost.append(reason)
+        self.close.closed()
+        self.gone.callback(None)
+
+
+class ClosingTestCase(TestCase):
+    """A connection over a real socket."""
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.server = Server(self.clock)
+
+    async def connect(self, description: str = "tcp:0:interface=127.0.0.1") -> socket.socket:
+        """Connect a client; it blocks, so it is to be read from in a thread."""
+        factory = Factory.forProtocol(lambda: self.server)
+        factory.noisy = False
+        port = await serverFromString(reactor, description).listen(factory)
+        self.addCleanup(port.stopListening)
+        address = port.getHost()
+        client = socket.socket(socket.AF_UNIX if hasattr(address, "name") else socket.AF_INET)
+        client.settimeout(self.timeout)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        self.addCleanup(client.close)
+        await deferToThread(client.connect, getattr(address, "name", None) or (address.host, address.port))
+        if "haproxy" in description:
+            client.sendall(b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n")
+        await self.server.made
+        return client
+
+    async def read(self, client: socket.socket) -> bytes:
+        """All that a client gets until the end."""
+        return await deferToThread(read_to_end, client)
+
+    async def turns(self) -> None:
+        """Let the reactor do what is due."""
+        for _ in range(5):
+            await deferLater(reactor, 0.001)
+
+
+class GracefulCloseTests(ClosingTestCase):
+    """Nothing that was written is lost."""
+
+    async def test_flush(self) -> None:
+        """All that was written arrives, then the end; the linger begins with the last byte out."""
+        client = await self.connect()
+        self.server.transport.write(MUCH)
+        self.server.close.begin()
+        await self.turns()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(len(await self.read(client)), len(MUCH))
+        await self.turns()
+        self.assertEqual([call.getTime() for call in self.clock.getDelayedCalls()], [LINGER])
+        client.close()
+        await self.server.gone
+        self.assertTrue(self.server.lost[0].check(ConnectionDone))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def test_client_that_goes_on_sending(self) -> None:
+        """What the client sends meanwhile is read, so that no reset destroys what it is sent."""
+        client = await self.connect()
+        self.server.transport.write(MUCH)
+        self.server.close.begin()
+        sent = b"y" * 1_000_000
+        await deferToThread(client.sendall, sent)
+        self.assertEqual(len(await self.read(client)), len(MUCH))
+        client.close()
+        await self.server.gone
+        self.assertEqual(len(self.server.received), len(sent))
+
+    async def test_linger(self) -> None:
+        """A client that does not close is closed when its linger is over, and no sooner."""
+        client = await self.connect()
+        self.server.transport.write(b"bye")
+        self.server.close.begin()
+        self.assertEqual(await self.read(client), b"bye")
+        await self.turns()
+        self.clock.advance(LINGER - 0.1)
+        self.assertEqual(self.server.lost, [])
+        self.clock.advance(0.1)
+        await self.server.gone
+        self.assertTrue(self.server.lost[0].check(ConnectionDone))
+
+    async def test_client_has_closed(self) -> None:
+        """With a client that has sent everything there is nothing to linger for."""
+        client = await self.connect()
+        self.server.transport.write(MUCH)
+        self.server.close.begin(client_has_closed=True)
+        self.assertEqual(len(await self.read(client)), len(MUCH))
+        await self.server.gone
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def test_client_closes_before_the_flush(self) -> None:
+        """A client that closes its half while bytes are on their way still gets them all."""
+        client = await self.connect()
+        self.server.transport.write(MUCH)
+        self.server.close.begin()
+        client.shutdown(socket.SHUT_WR)
+        await self.turns()
+        self.assertTrue(self.server.input_ended)
+        self.assertEqual(len(await self.read(client)), len(MUCH))
+        await self.server.gone
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def test_client_vanishes(self) -> None:
+        """A client that is gone before the flush leaves nothing behind."""
+        client = await self.connect()
+        self.server.transport.write(MUCH)
+        self.server.close.begin()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        client.close()
+        await self.server.gone
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def test_end_with_unsent_bytes(self) -> None:
+        """The end cuts off a client that does not read, and says that bytes are lost."""
+        client = await self.connect()
+        self.server.transport.write(MUCH)
+        self.server.close.begin()
+        await self.turns()
+        self.assertTrue(self.server.close.has_unsent())
+        self.server.close.end()
+        await self.server.gone
+        with self.assertRaises(ConnectionResetError):
+            await self.read(client)
+
+    async def test_end_when_all_is_sent(self) -> None:
+        """The end of a connection whose bytes are out loses none of them, also those that the client has not read."""
+        client = await self.connect()
+        self.server.transport.write(b"x" * 100_000)
+        self.server.close.begin()
+        await self.turns()
+        self.assertFalse(self.server.close.has_unsent())
+        self.server.close.end()
+        await self.server.gone
+        self.assertEqual(len(await self.read(client)), 100_000)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def test_unix(self) -> None:
+        """A unix socket ends in the same way."""
+        client = await self.connect(f"unix:{self.mktemp()}")
+        self.server.transport.write(MUCH)
+        self.server.close.begin()
+        self.assertEqual(len(await self.read(client)), len(MUCH))
+        client.close()
+        await self.server.gone
+
+    async def test_haproxy(self) -> None:
+        """Behind haproxy: a client's half-close is heard of too, and nothing is lost."""
+        client = await self.connect("haproxy:tcp:0:interface=127.0.0.1")
+        client.shutdown(socket.SHUT_WR)
+        while not self.server.input_ended:
+            await self.turns()
+        await self.server.gone
+        self.assertTrue(self.server.lost[0].check(ConnectionDone))
+
+    async def test_haproxy_flush(self) -> None:
+        """Behind haproxy: all that was written arrives."""
+        client = await self.connect("haproxy:tcp:0:interface=127.0.0.1")
+        self.server.transport.write(MUCH)
+        self.server.close.begin()
+        self.assertEqual(len(await self.read(client)), len(MUCH))
+        client.close()
+        await self.server.gone
+
+
+class TLSTests(ClosingTestCase):
+    """TLS, which has no half-close."""
+
+    async def connect_with_tls(self) -> socket.socket:
+        certificates = Certificates(Path(self.mktemp()))
+        path = certificates.server
+        plain = await self.connect(f"ssl:0:interface=127.0.0.1:privateKey={path}:certKey={path}")
+        context = certificates.client_context()
+        client = await deferToThread(context.wrap_socket, plain, server_hostname="127.0.0.1")
+        self.addCleanup(client.close)
+        return client
+
+    async def test_flush(self) -> None:
+        """All that was written arrives, then close_notify; a client that closes then is waited for no longer."""
+        client = await self.connect_with_tls()
+        self.server.transport.write(MUCH)
+        self.server.close.begin()
+        self.assertEqual(len(await self.read(client)), len(MUCH))
+        await self.turns()
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        client.close()
+        await self.server.gone
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def test_linger(self) -> None:
+        """A client that does not close is closed when its linger is over."""
+        client = await self.connect_with_tls()
+        self.server.transport.write(b"bye")
+        self.server.close.begin()
+        self.assertEqual(await self.read(client), b"bye")
+        await self.turns()
+        self.clock.advance(LINGER)
+        await self.server.gone
+
+    async def test_end(self) -> None:
+        """The end cuts off a client that does not read."""
+        await self.connect_with_tls()
+        self.server.transport.write(MUCH)
+        await self.turns()
+        self.server.close.begin()
+        await self.turns()
+        self.assertTrue(self.server.close.has_unsent())
+        self.server.close.end()
+        await self.server.gone
+
+    async def test_end_when_all_is_sent(self) -> None:
+        """The end of a connection whose bytes are out loses none of them."""
+        client = await self.connect_with_tls()
+        self.server.transport.write(b"x" * 100_000)
+        self.server.close.begin()
+        await self.turns()
+        self.assertFalse(self.server.close.has_unsent())
+        self.server.close.end()
+        await self.server.gone
+        self.assertEqual(len(await self.read(client)), 100_000)
+
+    async def test_end_before_the_flush(self) -> None:
+        """Bytes that TLS has not even encrypted yet count as lost too."""
+        await self.connect_with_tls()
+        self.server.transport.write(b"x")
+        self.assertTrue(self.server.close.has_unsent())
+        self.server.close.end()
+        await self.server.gone
+
+    async def test_unfinished_handshake(self) -> None:
+        """A client that never finishes its handshake is closed after the linger, though it could be told nothing."""
+        path = Certificates(Path(self.mktemp())).server
+        await self.connect(f"ssl:0:interface=127.0.0.1:privateKey={path}:certKey={path}")
+        self.server.transport.write(b"too many connections")
+        await self.turns()
+        self.server.close.begin()
+        await self.turns()
+        self.clock.advance(LINGER)
+        await self.server.gone
+
+    async def test_no_half_close(self) -> None:
+        """A half-close is not passed on by TLS: it ends the connection."""
+        client = await self.connect_with_tls()
+        client.shutdown(socket.SHUT_WR)
+        await self.server.gone
+        self.assertFalse(self.server.input_ended)
+
+
+class ReadWaitingTests(ClosingTestCase):
+    """What has arrived in the kernel."""
+
+    async def test_read(self) -> None:
+        """It is read in this turn, and its protocol gets it."""
+        client = await self.connect()
+        # No turn of the reactor passes between these.
+        client.sendall(b"hello")
+        read_waiting(self.server.transport)
+        self.assertEqual(self.server.received, b"hello")
+        read_waiting(self.server.transport)
+        self.assertEqual(self.server.received, b"hello")
+
+    async def test_flood(self) -> None:
+        """A client that floods is read from a bounded number of times."""
+        client = await self.connect()
+        received = self.server.dataReceived
+
+        def flood(data: bytes) -> None:
+            received(data)
+            client.sendall(b"x")
+
+        self.server.dataReceived = flood  # type: ignore[method-assign] # it answers from the test
+        client.sendall(b"x")
+        read_waiting(self.server.transport)
+        self.assertEqual(len(self.server.received), 16)
+        self.server.dataReceived = received  # type: ignore[method-assign] # as before
+
+    async def test_end_of_input(self) -> None:
+        """The end of input is left for the reactor to find."""
+        client = await self.connect()
+        client.sendall(b"bye")
+        client.shutdown(socket.SHUT_WR)
+        read_waiting(self.server.transport)
+        self.assertEqual((self.server.received, self.server.input_ended), (b"bye", False))
+        await self.server.gone
+
+    async def test_lost(self) -> None:
+        """A connection that is lost is not read."""
+        client = await self.connect()
+        transport = self.server.transport
+        client.sendall(b"hello")
+        transport.abortConnection()
+        await self.server.gone
+        read_waiting(transport)
+        self.assertEqual(self.server.received, b"")
+
+    async def test_lost_while_reading(self) -> None:
+        """A connection that its protocol ends while it is read is not read further."""
+        client = await self.connect()
+        transport = self.server.transport
+
+        def lose(data: bytes) -> None:
+            transport.connectionLost(Failure(ConnectionDone()))
+
+        self.server.dataReceived = lose  # type: ignore[method-assign] # on purpose
+        client.sendall(b"hello")
+        read_waiting(transport)
+        self.assertEqual(len(self.server.lost), 1)
+
+    async def test_no_descriptor(self) -> None:
+        """A transport whose descriptor tells nothing is not read."""
+        await self.connect()
+        transport = self.server.transport
+        descriptor, transport.fileno = transport.fileno, lambda: -1
+        read_waiting(transport)
+        transport.fileno = descriptor
+        self.assertEqual(self.server.received, b"")
+
+
+class MemoryTests(SynchronousTestCase):
+    """Transports that are not of the kernel."""
+
+    def test_not_known(self) -> None:
+        """Of a transport in memory nothing is unsent, and nothing waits."""
+        transport = StringTransport()
+        transport.write(b"x")
+        self.assertEqual(unsent_bytes(transport), 0)
+        read_waiting(transport)
+        restore_half_close(transport, Protocol())
+
+    def test_close(self) -> None:
+        """Closing one is immediate, but for its linger."""
+        clock, house = Clock(), House()
+        transport = MemoryTransport(house.connect().protocol)
+        transport.registerProducer(house, True)
+        close = GracefulClose(transport, clock, LINGER)
+        close.begin()
+        self.assertEqual((transport.half_closed, transport.closed), (True, False))
+        close.stopProducing()
+        clock.advance(LINGER)
+        self.assertTrue(transport.closed)
+        close.closed()

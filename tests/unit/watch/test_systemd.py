@@ -1,0 +1,246 @@
+"""What systemd is told, by stand-ins for its socket; and the unit files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.lines import INIT, message
+from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
+from tests.support.processes import RUNNERS, Process
+from tests.support.sockets import connect
+from twisted_node import Drain, DrainingService
+from twisted_node.watch._systemd import Notifier
+
+
+class Systemd:
+    """A socket that is written to as systemd's is."""
+
+    def __init__(self, address: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(address)
+        self.socket.settimeout(PATIENCE)
+
+    def receive(self) -> dict[str, str]:
+        """The next notification, as a mapping."""
+        return dict(line.split("=", 1) for line in self.socket.recv(4096).decode().split("\n"))
+
+    def receive_all(self) -> list[dict[str, str]]:
+        """All that wait."""
+        self.socket.setblocking(False)
+        received: list[dict[str, str]] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                received.append(self.receive())
+        return received
+
+
+class NotifierTests(SynchronousTestCase):
+    """A server on a clock of its own."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.drain = Drain(self.clock, self.clock.seconds)
+        self.service = DrainingService(self.drain, drain_timeout=300, lame_duck=20)
+        directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, directory)
+        self.path = os.path.join(directory, "notify")
+        self.systemd = Systemd(self.path)
+        self.addCleanup(self.systemd.socket.close)
+        self.notifier = Notifier(self.service, self.path)
+
+    def start(self) -> None:
+        self.service.startService()
+        self.notifier.startService()
+
+    def pump(self, seconds: int) -> list[dict[str, str]]:
+        """Let time pass; return what was told meanwhile."""
+        told = self.systemd.receive_all()
+        for _ in range(seconds):
+            self.clock.advance(1)
+            told += self.systemd.receive_all()
+        return told
+
+    def test_serving(self) -> None:
+        """It says ready once, and the numbers every ten seconds."""
+        self.start()
+        self.assertEqual(self.pump(0), [{"READY": "1", "STATUS": "serving: 0 in flight, 0 connections"}])
+        self.drain.track("a", Deferred())
+        self.drain.track("b", Deferred())
+        told = self.pump(30)
+        self.assertEqual(
+            [told[0]["STATUS"], len(told)], ["serving: 2 in flight, 0 connections; the oldest: a (10 s)", 3]
+        )
+        self.assertEqual({key for each in told for key in each}, {"STATUS"})
+
+    def test_draining(self) -> None:
+        """A drain longer than any TimeoutStopSec is announced, and its time claimed again and again."""
+        self.start()
+        work: Deferred[None] = Deferred()
+        self.drain.track("slow one", work)
+        self.pump(0)
+        self.notifier.stopService()
+        self.service.stopService()
+        self.service.end("SIGTERM")
+        first, *told = self.pump(200)
+        self.assertEqual(first["STOPPING"], "1")
+        self.assertEqual([each for each in told if "STOPPING" in each], [])
+        self.assertEqual(len(told), 200)
+        claims = [int(each["EXTEND_TIMEOUT_USEC"]) for each in [first, *told]]
+        self.assertEqual((claims[0], claims[-1]), (302_000_000, 102_000_000))
+        self.assertIn("1 in flight, 0 connections, 100 s left; the oldest: slow one (200 s)", told[-1]["STATUS"])
+        self.drain.begin(5, "SIGTERM")
+        (nearer,) = self.pump(0)
+        self.assertEqual(nearer["EXTEND_TIMEOUT_USEC"], "7000000")
+        self.assertNotIn("STOPPING", nearer)
+        work.callback(None)
+        self.assertEqual(self.pump(0)[-1], {"STATUS": "clean: 1 finished, 0 refused, 0 cut"})
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_lame_duck(self) -> None:
+        """In a lame duck the server is not stopping yet, and needs its time too."""
+        self.start()
+        self.drain.track("slow one", Deferred())
+        self.pump(0)
+        self.service.stopService()
+        told = self.pump(19)
+        self.assertEqual([each for each in told if "STOPPING" in each], [])
+        self.assertEqual({each["EXTEND_TIMEOUT_USEC"] for each in told}, {"322000000"})
+        told = self.pump(1)
+        self.assertEqual([each["STOPPING"] for each in told if "STOPPING" in each], ["1"])
+
+    def test_never_ready(self) -> None:
+        """A server that was stopped before it started is not said to be ready."""
+        self.service.end("SIGTERM")
+        self.start()
+        told = self.pump(0)
+        self.assertEqual([each for each in told if "READY" in each], [])
+        self.assertEqual([told[0]["STOPPING"], told[-1]["STATUS"]], ["1", "clean: 0 finished, 0 refused, 0 cut"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_names_cannot_speak(self) -> None:
+        """A request's name cannot slip in a line of its own."""
+        self.start()
+        self.drain.track("x\nMAINPID=1", Deferred())
+        self.pump(0)
+        self.assertEqual([key for each in self.pump(10) for key in each], ["STATUS"])
+
+    def test_busy(self) -> None:
+        """Numbers that find systemd's queue full are dropped; what it must know is said later."""
+        self.start()
+        self.drain.track("slow one", Deferred())
+        filler = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.addCleanup(filler.close)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filler.sendto(b"STATUS=filler", self.path)
+        self.service.end("SIGTERM")
+        self.systemd.receive_all()
+        self.assertEqual(self.pump(1)[0]["STOPPING"], "1")
+
+    def test_nobody_listens(self) -> None:
+        """A socket that is gone is complained of once, and harms nothing."""
+        self.systemd.socket.close()
+        os.unlink(self.path)
+        self.start()
+        self.clock.pump([1] * 30)
+        self.service.end("SIGTERM")
+        self.successResultOf(self.service.when_ended())
+
+    def test_environment(self) -> None:
+        """The address is taken out of the environment, where child processes would find it."""
+        environment = {"NOTIFY_SOCKET": self.path}
+        self.assertIsNot(Notifier.from_environment(self.service, environment), None)
+        self.assertEqual(environment, {})
+        self.assertIs(Notifier.from_environment(self.service, environment), None)
+        self.assertIs(Notifier.from_environment(self.service, {"NOTIFY_SOCKET": "vsock:2:1234"}), None)
+
+
+class ProcessTests(SynchronousTestCase):
+    """The command, started as systemd starts it."""
+
+    def start(self, address: str, bound: str) -> tuple[Systemd, Process]:
+        systemd = Systemd(bound)
+        self.addCleanup(systemd.socket.close)
+        process = Process(
+            *RUNNERS["python"],
+            "--listen=tcp:0:interface=127.0.0.1",
+            "--drain-timeout=100",
+            env={**os.environ, "NOTIFY_SOCKET": address},
+        )
+        self.addCleanup(process.end)
+        self.assertEqual(systemd.receive()["READY"], "1")
+        return systemd, process
+
+    def test_path(self) -> None:
+        """Ready, stopping, more time, the end: in this order."""
+        directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, directory)
+        path = os.path.join(directory, "notify")
+        systemd, process = self.start(path, path)
+        with connect(process.port()) as client:
+            client.sendall(message("tcp_request", 1, latency_ms=1500) + message("tcp_drain_status", 2))
+            client.recv(4096)
+            process.signal()
+            first = systemd.receive()
+            self.assertEqual(first["STOPPING"], "1")
+            self.assertTrue(first["STATUS"].startswith("draining (SIGTERM): 1 in flight, 1 connections, 100 s left"))
+            self.assertTrue(101e6 < int(first["EXTEND_TIMEOUT_USEC"]) <= 102e6)
+            self.assertLess(int(systemd.receive()["EXTEND_TIMEOUT_USEC"]), int(first["EXTEND_TIMEOUT_USEC"]))
+        self.assertEqual(process.wait(), 0)
+        self.assertEqual(systemd.receive_all()[-1]["STATUS"], "clean: 1 finished, 0 refused, 0 cut")
+
+    def test_abstract(self) -> None:
+        """The socket may have no path."""
+        name = f"twisted-node-{os.getpid()}"
+        systemd, process = self.start("@" + name, "\0" + name)
+        process.signal()
+        self.assertEqual(systemd.receive()["STOPPING"], "1")
+        self.assertEqual(process.wait(), 0)
+
+    def test_not_started_by_systemd(self) -> None:
+        """Without a socket there is nobody to tell, and children inherit nothing."""
+        process = Process(*RUNNERS["python"], env={k: v for k, v in os.environ.items() if k != "NOTIFY_SOCKET"})
+        self.addCleanup(process.end)
+        process.send(INIT)
+        process.close_input()
+        self.assertEqual(process.wait(), 0)
+
+
+class UnitTests(SynchronousTestCase):
+    """The unit files."""
+
+    def test_units_are_valid(self) -> None:
+        """There is nothing that systemd finds nothing to complain of in them."""
+        directory = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, directory)
+        units = []
+        for unit in sorted((ROOT / "deploy" / "systemd").iterdir()):
+            # The program is installed elsewhere here.
+            text, replaced = re.subn(
+                r"^ExecStart=\S+", f"ExecStart={sys.executable}", unit.read_text(), flags=re.MULTILINE
+            )
+            self.assertEqual(replaced, int(unit.suffix == ".service"))
+            units.append(directory / unit.name)
+            units[-1].write_text(text)
+        self.assertEqual([unit.suffix for unit in units], [".service", ".socket"])
+        result = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", *map(str, units)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
