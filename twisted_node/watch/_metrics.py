@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -12,13 +13,22 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from twisted_node.drain import Phase
-from twisted_node.node._node import Node
 from twisted_node.server._service import DrainingService
 
 __all__ = ["Metrics"]
 
 #: Seconds; from a look-up in memory to what a drain of the default length can wait for.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0)
+
+
+class _Node(Protocol):
+    """What is needed of a node to count its requests."""
+
+    #: Called with the type, the outcome and the seconds of each request that ends.
+    observer: Callable[[str, str, float], object] | None
+
+    @property
+    def unreadable_lines(self) -> int: ...
 
 
 class Metrics:
@@ -37,7 +47,7 @@ class Metrics:
         self._state = _State(service)
         self.registry.register(self._state)
 
-    def watch(self, node: Node) -> None:
+    def watch(self, node: _Node) -> None:
         """Count the requests of a node, and the lines that it could not read; its own observer is told too."""
         before = node.observer
 
@@ -86,7 +96,7 @@ class _State(Collector):
 
     def __init__(self, service: DrainingService) -> None:
         self._service = service
-        self.nodes: list[Node] = []
+        self.nodes: list[_Node] = []
         self.requests: dict[tuple[str, str], int] = {}
         self.latencies: dict[str, _Latency] = {}
 
