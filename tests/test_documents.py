@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import BIN, PATIENCE, ROOT
-from twisted_node.command._tap import Options
+from twisted_node.command._options import Options
 
 #: All that users and contributors read.
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

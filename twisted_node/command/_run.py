@@ -26,7 +26,7 @@ def run(node: Node | None = None, arguments: Sequence[str] | None = None) -> Non
     """
     from twisted.internet import reactor
 
-    from twisted_node.command._tap import Options, makeService
+    from twisted_node.command._service import Options, makeService
 
     options = Options()
     options.parseOptions(arguments)
