@@ -21,10 +21,11 @@ from twisted.internet.task import deferLater
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
+from twisted_node._seconds import read_seconds
 from twisted_node.command._progress import best_display, table, verdict
 from twisted_node.errors import ErrorCode, NodeError
 from twisted_node.names import printable
-from twisted_node.server._status import Picture
+from twisted_node.server import Picture
 
 __all__ = ["CLEAN", "CUT", "INTERRUPTED", "NOT_ASKED", "main"]
 
@@ -88,12 +89,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _seconds(text: str) -> float:
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"expected seconds from 0, got {text!r}")
-    return seconds
+        return read_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 async def _ask(options: argparse.Namespace, reactor: Any) -> int:

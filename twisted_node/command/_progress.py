@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from typing import Protocol
 
-from twisted_node.names import printable
-from twisted_node.server._status import Picture
+from twisted_node.names import name_oldest, printable, summarise
+from twisted_node.server import Picture
 
 __all__ = ["Display", "best_display", "table", "verdict"]
 
@@ -44,10 +44,7 @@ def best_display() -> Display:
 def verdict(picture: Picture) -> str:
     """Say in one line how a drain has ended."""
     how = "timed out after" if picture.phase == "timed_out" else "drained in"
-    return (
-        f"{how} {picture.took_ms / 1000:.3f} s: {picture.finished} finished, {picture.refused} refused,"
-        f" {picture.cut} cut, {picture.undelivered} undelivered{_oldest(picture, '; cut: ')}"
-    )
+    return f"{how} {picture.took_ms / 1000:.3f} s: {summarise(picture)}{_oldest(picture, '; cut: ')}"
 
 
 def table(picture: Picture) -> str:
@@ -133,7 +130,7 @@ def _phase(picture: Picture) -> str:
 
 
 def _oldest(picture: Picture, before: str) -> str:
-    names = ", ".join(f"{printable(each.name)} ({_seconds(each.age_ms)})" for each in picture.oldest[:3])
+    names = name_oldest((each.name, each.age_ms / 1000) for each in picture.oldest[:3])
     return before + names if names else ""
 
 

@@ -16,8 +16,8 @@ from twisted.web.server import Site
 
 from twisted_node.drain import Statistics
 from twisted_node.drain._waiters import Waiters
+from twisted_node.server import DrainingService
 from twisted_node.server._listening import Listener
-from twisted_node.server._service import DrainingService
 from twisted_node.server._twisted import read_waiting
 from twisted_node.watch._admin_site import site
 from twisted_node.watch._events import Events

@@ -13,9 +13,9 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
+from twisted_node._seconds import read_seconds
 from twisted_node.drain import Phase
-from twisted_node.server._service import DrainingService
-from twisted_node.server._status import describe
+from twisted_node.server import DrainingService, describe
 from twisted_node.watch._events import Events
 from twisted_node.watch._metrics import Metrics
 
@@ -39,9 +39,6 @@ _PAGE = {
     "page.css": ("page.css", "text/css; charset=utf-8"),
     "page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
-
-#: The longest drain that may be asked for, in seconds; the same as in a message.
-_LONGEST_DRAIN = 3600.0
 
 
 class _QuietSite(Site):
@@ -151,11 +148,10 @@ class _Drains(_Path):
             return b"not allowed: the request comes from a page of another site\n"
         asked = request.args.get(b"timeout", [])
         try:
-            timeout = _seconds(asked) if asked else self._service.drain_timeout
-        except ValueError:
+            timeout = _read_timeout(asked) if asked else self._service.drain_timeout
+        except ValueError as error:
             request.setResponseCode(400)
-            text = b", ".join(asked).decode(errors="replace")
-            return f"timeout: expected seconds from 0 to {_LONGEST_DRAIN:g}, got {text!r}\n".encode()
+            return f"timeout: {error}\n".encode()
         self._service.drain.begin(timeout, f"POST /drain from {request.getClientIP() or 'this machine'}")
         request.setResponseCode(202)
         request.setHeader("Content-Type", _JSON)
@@ -195,9 +191,6 @@ def _is_same_origin(request: Request) -> bool:
     return origin is None or urlsplit(origin).netloc == request.getHeader("Host")
 
 
-def _seconds(texts: list[bytes]) -> float:
-    (text,) = texts
-    seconds = float(text)
-    if not 0 <= seconds <= _LONGEST_DRAIN:
-        raise ValueError(seconds)
-    return seconds
+def _read_timeout(asked: list[bytes]) -> float:
+    # Given more than once, it is no number, and the error shows all of them.
+    return read_seconds(b", ".join(asked).decode(errors="replace"))

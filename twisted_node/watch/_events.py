@@ -12,8 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 from zope.interface import implementer
 
-from twisted_node.server._service import DrainingService
-from twisted_node.server._status import describe
+from twisted_node.server import DrainingService, describe
 
 __all__ = ["Events"]
 

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from twisted_node.drain import Phase
-from twisted_node.server._service import DrainingService
+from twisted_node.server import DrainingService
 
 __all__ = ["Metrics"]
 

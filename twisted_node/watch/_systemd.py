@@ -16,8 +16,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_node.drain import Phase, Statistics
-from twisted_node.names import printable
-from twisted_node.server._service import DrainingService
+from twisted_node.names import name_oldest, printable, summarise
+from twisted_node.server import DrainingService
 
 __all__ = ["Notifier"]
 
@@ -95,10 +95,7 @@ class Notifier(Service):
     def _ended(self, statistics: Statistics) -> None:
         if self._clockwork.running:
             self._clockwork.stop()
-        self._send(
-            f"STATUS={'cut' if statistics.cut else 'clean'}: {statistics.finished} finished,"
-            f" {statistics.refused} refused, {statistics.cut} cut"
-        )
+        self._send(f"STATUS={'cut' if statistics.cut else 'clean'}: {summarise(statistics)}")
         self._socket.close()
 
     def _tick(self) -> None:
@@ -123,7 +120,8 @@ class Notifier(Service):
         status += f": {statistics.in_flight} in flight, {len(self._server.connections)} connections"
         if statistics.left is not None:
             status += f", {statistics.left:.0f} s left"
-        status += "".join(f"; the oldest: {name} ({age:.0f} s)" for name, age in statistics.oldest)
+        if statistics.oldest:
+            status += f"; the oldest: {name_oldest(statistics.oldest)}"
         return printable(status)
 
     def _seconds_needed(self) -> float | None:
