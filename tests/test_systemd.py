@@ -123,7 +123,9 @@ class NotifierTests(SynchronousTestCase):
         self.start()
         told = self.pump(0)
         self.assertEqual([each for each in told if "READY" in each], [])
-        self.assertEqual([told[0]["STOPPING"], told[-1]["STATUS"]], ["1", "clean: 0 finished, 0 refused, 0 cut, 0 undelivered"])
+        self.assertEqual(
+            [told[0]["STOPPING"], told[-1]["STATUS"]], ["1", "clean: 0 finished, 0 refused, 0 cut, 0 undelivered"]
+        )
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_names_cannot_speak(self) -> None:
