@@ -34,6 +34,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_node._typing import AnyFactory
 from twisted_node.drain import Drain, Statistics
 from twisted_node.errors import MisuseError
 from twisted_node.server._service import DrainingService
@@ -57,7 +58,7 @@ class MemoryServer:
         self.service = DrainingService(self.drain, drain_timeout=drain_timeout, lame_duck=lame_duck, linger=linger)
         self._endpoints: list[MemoryEndpoint] = []
 
-    def listen(self, factory: IProtocolFactory) -> None:
+    def listen(self, factory: AnyFactory) -> None:
         """Serve with a factory; those given later are reached by their position in :meth:`connect`.
 
         Raises:

@@ -16,11 +16,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, race, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_node._seconds import check_seconds
+from twisted_node._typing import AnyClock
 from twisted_node.drain._collector import collector_paused
 from twisted_node.drain._phases import ENDED, NEXT, TAKES_WORK, Counts, Event, Phase, Statistics
 from twisted_node.drain._waiters import Waiters
@@ -44,7 +45,7 @@ class Drain:
             somebody may set.
     """
 
-    def __init__(self, clock: IReactorTime, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: AnyClock, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.monotonic = monotonic
         self.counts = Counts()

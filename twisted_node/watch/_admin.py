@@ -10,10 +10,11 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
+from twisted.internet.interfaces import IDelayedCall
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.server import Site
 
+from twisted_node._typing import AnyEndpoint
 from twisted_node.drain import Statistics
 from twisted_node.drain._waiters import Waiters
 from twisted_node.server import DrainingService
@@ -43,7 +44,7 @@ class Admin(Service):
     """
 
     def __init__(
-        self, service: DrainingService, endpoint: IStreamServerEndpoint, metrics: Metrics, *, may_drain: bool = False
+        self, service: DrainingService, endpoint: AnyEndpoint, metrics: Metrics, *, may_drain: bool = False
     ) -> None:
         self._server = service
         self._events = Events(service)
