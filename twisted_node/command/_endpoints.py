@@ -1,4 +1,4 @@
-"""ENDPOINT strings: Twisted's own, client certificates besides, and errors in one line."""
+"""ENDPOINT strings: those of Twisted, ``clientCA=`` for client certificates, and errors of one line."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
 
     Args:
         reactor: what will listen.
-        description: any Twisted server endpoint string but ``stdio:``. ``ssl:`` takes ``clientCA=FILE`` besides: PEM
-            certificates, one of which must have signed the client's own.
+        description: any Twisted server endpoint string except ``stdio:``. ``ssl:`` also takes ``clientCA=FILE``, a
+            file of PEM certificates; a client must then show a certificate that one of them has signed.
 
     Raises:
-        MisuseError: the string says nothing that could be listened to; the text is one line.
+        MisuseError: the string is wrong; the text is one line.
     """
     kind = description.partition(":")[0]
     if kind == "stdio":
@@ -42,12 +42,12 @@ def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
             return _ssl_with_client_certificates(reactor, description)
         endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
     except (ImportError, NameError):
-        # Twisted's parsers trip over their own missing imports.
+        # Without pyOpenSSL, Twisted's parsers fail in one of these ways.
         raise MisuseError(f"{kind}: needs the tls extra: pip install 'twisted-node[tls]'") from None
     except Exception as error:
         if kind == "systemd" and isinstance(error, IndexError):
             raise MisuseError("systemd: needs its sockets (LISTEN_FDS), and a process that stays in front") from None
-        # Without the name of the function that Twisted called wrongly.
+        # A TypeError begins with the name of the parser's function, which the user has never heard of.
         text = re.sub(r"^\S+\(\) ", "", " ".join(str(error).split()))
         raise MisuseError(text or repr(error)) from None
     return endpoint

@@ -1,4 +1,4 @@
-"""From options to a service: what ``twistd node``, ``twist node`` and ``python -m twisted_node`` have in common."""
+"""From options to a service, for ``twistd node``, ``twist node`` and ``python -m twisted_node``."""
 
 from __future__ import annotations
 
@@ -39,15 +39,18 @@ __all__ = ["Options", "makeService"]
 
 _log = Logger()
 
-#: Open files besides the connections that clients may have: listeners, control, admin, those being refused, logs.
+#: Open files besides the clients' connections: listeners, control, admin, connections that are being refused, logs.
 _OTHER_FILES = 256
 
 
 def makeService(options: Options) -> IService:
-    """Make the service, and have this process end with it.
+    """Make the service; the process ends when it ends.
+
+    Args:
+        options: the command line, parsed.
 
     Raises:
-        SystemExit: the options cannot be met; with one line that says why.
+        SystemExit: what the options ask for cannot be done; with one line that says why.
     """
     from twisted.internet import reactor
 
@@ -163,7 +166,10 @@ def _raise_file_limit(needed: int) -> None:
 
 
 class _CannotStart(SystemExit, Exception):
-    """One line, and status 1. An Exception too: only for these does twistd remove its pidfile and tell who waits."""
+    """Ends the process with one line and status 1.
+
+    It is an Exception too: only for these does twistd remove its pidfile, and does a daemon tell its parent process.
+    """
 
 
 class NodeService(Service):

@@ -1,7 +1,7 @@
 """A server's health, figures and drain over HTTP. Needs the ``admin`` extra.
 
-It is the last to close: it answers until no connection of the server is left. Then its own are closed, and none of them
-is waited for beyond a moment to get the last words out.
+The admin endpoint closes last: it answers until the server has no connection left. Then it closes its own connections,
+and waits only a moment for the last answers to leave.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from twisted_node.watch._metrics import Metrics
 
 __all__ = ["Admin"]
 
-#: How long the last words may take to leave; a client that does not read loses them.
-_SECONDS_FOR_LAST_WORDS = 0.25
+#: How long the last answers may take to leave; a client that does not read loses them.
+_SECONDS_FOR_LAST_ANSWERS = 0.25
 
 
 class Admin(Service):
     """HTTP beside a server: ``/livez``, ``/readyz``, ``/status``, ``/metrics``, ``/events``, and a page at ``/``.
 
-    Start it with the server, by hand or in the same application. It stops with the server, after it, and not before:
-    its ``stopService`` only waits for that.
+    Start it with the server, by hand or in the same application. It stops after the server, by itself; its own
+    ``stopService`` only waits for that.
 
     Args:
         service: the server.
         endpoint: where to listen.
-        metrics: what ``/metrics`` tells.
+        metrics: the figures that ``/metrics`` shows.
         may_drain: whether ``POST /drain?timeout=SECONDS`` begins a drain; otherwise it is forbidden.
     """
 
@@ -49,7 +49,7 @@ class Admin(Service):
         self._server = service
         self._events = Events(service)
         self._factory = _Factory(site(service, self._events, metrics, may_drain=may_drain))
-        #: It knows its address once it listens.
+        #: Where it listens; its ``host`` is known once it does.
         self.listener = Listener(endpoint, self._factory)
         service.stop_after_drain(self._end)
 
@@ -64,7 +64,7 @@ class Admin(Service):
         self._events.start()
 
     def stopService(self) -> Deferred[Statistics]:
-        """Wait for the server to end, and this with it; fires with the final statistics."""
+        """Wait until the server has ended, and this with it; fires with the final statistics."""
         super().stopService()
         return self._server.when_ended()
 
@@ -76,7 +76,7 @@ class Admin(Service):
 
 
 class _Factory(WrappingFactory):
-    """Knows the connections of a Site."""
+    """Keeps the connections of a Site, to close them."""
 
     noisy = False
 
@@ -86,20 +86,20 @@ class _Factory(WrappingFactory):
         self._for_empty: Waiters[None] = Waiters()
 
     def finish(self, clock: Any) -> None:
-        """Answer what has been asked, and close."""
+        """Answer the requests that have been received, and close every connection."""
         for connection in list(self.protocols):
             read_waiting(connection)
             connection.unregisterProducer()
             connection.loseConnection()
         if self.protocols:
-            self._timer = clock.callLater(_SECONDS_FOR_LAST_WORDS, self._abort)
+            self._timer = clock.callLater(_SECONDS_FOR_LAST_ANSWERS, self._abort)
 
     def when_empty(self) -> Deferred[None]:
         """Wait until no connection is left."""
         return self._for_empty.add() if self.protocols else succeed(None)
 
     def unregisterProtocol(self, p: ProtocolWrapper) -> None:
-        """Let go of a connection that is lost."""
+        """Forget a connection that is closed."""
         super().unregisterProtocol(p)
         if not self.protocols:
             if self._timer is not None:

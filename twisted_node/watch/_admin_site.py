@@ -1,4 +1,4 @@
-"""What the admin endpoint answers: its paths, and the headers that go with all of them."""
+"""What the admin endpoint answers: its paths, and the headers of all its answers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def site(service: DrainingService, events: Events, metrics: Metrics, *, may_drai
     Args:
         service: the server.
         events: what ``/events`` streams.
-        metrics: what ``/metrics`` tells.
+        metrics: the figures that ``/metrics`` shows.
         may_drain: whether ``/drain`` begins a drain.
     """
     root = _Root()
@@ -73,7 +73,7 @@ def site(service: DrainingService, events: Events, metrics: Metrics, *, may_drai
 
 
 class _Root(Resource):
-    """All paths; the headers go with every answer, errors too."""
+    """All paths; sets the headers of every answer, errors too."""
 
     def put(self, path: str, child: Resource) -> None:
         self.putChild(path.encode(), child)
@@ -85,7 +85,7 @@ class _Root(Resource):
 
 
 class _Path(Resource):
-    """One path. Twisted would call methods that it does not know of not implemented, rather than not allowed here."""
+    """One path. Methods that it does not take are answered 405; Twisted answers 501 to those that it does not know."""
 
     methods: tuple[bytes, ...] = (b"GET", b"HEAD")
 
@@ -112,7 +112,7 @@ class _Answers(_Path):
 
 
 class _Streams(_Path):
-    """The live view: the answer to GET ends with the server."""
+    """The live view: the answer to GET goes on until the server ends."""
 
     def __init__(self, events: Events) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class _Streams(_Path):
 
 
 class _Drains(_Path):
-    """What begins a drain, or joins it."""
+    """Begins a drain, or joins the one that has begun."""
 
     methods = (b"POST",)
 
@@ -184,7 +184,10 @@ def _figures(metrics: Metrics, request: Request) -> bytes:
 
 
 def _is_same_origin(request: Request) -> bool:
-    """Say whether no page of another site is behind a request. Browsers send these headers; programs send neither."""
+    """Say whether a request was not made by a page of another site.
+
+    Browsers say where a request comes from, in one of these headers; programs send neither.
+    """
     if request.getHeader("Sec-Fetch-Site") not in (None, "same-origin", "none"):
         return False
     origin = request.getHeader("Origin")
