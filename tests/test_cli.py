@@ -269,7 +269,7 @@ class DrainTests(CliCase):
 
     def check_interrupted(self, number: int) -> None:
         node = self.start()
-        self.send(node, 2000)
+        self.send(node, 5000)
         command = Process(COMMAND, "drain", self.endpoint)
         self.addCleanup(command.end)
         self.assertIn(b"1 remaining", command.read_line())

@@ -12,6 +12,7 @@ from pathlib import Path
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.certificates import Certificates
 from tests.support import BIN, PATIENCE, RUNNERS, Process, bodies, connect, message, run
 from twisted_node.command._options import Options
 
@@ -217,17 +218,20 @@ class SocketsTests(SynchronousTestCase):
         self.assertEqual(process.wait(), 0)
 
     def test_reachable_control(self) -> None:
-        """A control endpoint that other machines can reach is warned of once; a local one is not."""
+        """Control endpoints that other machines can reach without a certificate are warned of once, and no others."""
         process = self.start(*RUNNERS["python"], "--control", LOOPBACK, "--control", "tcp:0", "--control", "tcp:0")
         process.wait_for_log("control endpoints that other machines can reach, without client certificates: ")
         process.signal()
         self.assertEqual(process.wait(), 0)
         self.assertEqual(process.log.count("other machines"), 1)
-        process = self.start(*RUNNERS["python"], "--control", LOOPBACK)
-        process.port()
-        process.signal()
-        self.assertEqual(process.wait(), 0)
-        self.assertNotIn("other machines", process.log)
+        certificates = Certificates(Path(self.mktemp()).absolute())
+        guarded = f"ssl:0:privateKey={certificates.server}:clientCA={certificates.authority}"
+        for endpoint in (LOOPBACK, guarded):
+            process = self.start(*RUNNERS["python"], "--control", endpoint)
+            process.port()
+            process.signal()
+            self.assertEqual(process.wait(), 0)
+            self.assertNotIn("other machines", process.log)
 
 
 class FileLimitTests(SynchronousTestCase):
