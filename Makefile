@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint types trial bench bench-shutdown clean
+.PHONY: run test lint types trial matrix bench bench-shutdown clean
 
 run: .venv/bin/twistd
 	@exec $(BIN)/twistd -n --pidfile= node
@@ -13,6 +13,7 @@ test: lint types trial
 lint: .venv/ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
 
 types: .venv/ready
 	$(BIN)/mypy
@@ -22,6 +23,10 @@ trial: .venv/ready
 	$(BIN)/coverage run -m twisted.trial $(TRIAL) tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=100
+
+# The unit tests under every Python that can be found, with the lowest and the newest libraries; MATRIX="-p 3.12" for one.
+matrix: .venv/ready
+	$(BIN)/nox $(MATRIX)
 
 # All of it takes about four minutes, and goes to benchmarks/results.md. make bench PARTS="stdio tcp": these, to be read only.
 bench: .venv/bench

@@ -1,4 +1,4 @@
-"""Names that a package offers and imports only when somebody asks for them."""
+"""Packages that import each of their names only when somebody uses it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def lazy_names(
         modules: for each module, the names that come from it.
 
     Returns:
-        The two functions. A name is looked up once, and then an ordinary attribute of the package.
+        The two functions. The first import of a name makes it an ordinary attribute of the package; ``dir`` lists the
+        names whether they have been imported or not, and nothing else.
     """
     origin = {name: module for module, names in modules.items() for name in names}
 
@@ -32,6 +33,6 @@ def lazy_names(
         return value
 
     def list_names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *origin})
+        return sorted(origin)
 
     return get_attribute, list_names

@@ -1,4 +1,4 @@
-r"""A draining server in memory, for the tests of your own: its clock moves only when you say so.
+r"""A draining server in memory, for your own tests: its clock moves only when the test advances it.
 
 ::
 
@@ -34,6 +34,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_node._typing import AnyFactory
 from twisted_node.drain import Drain, Statistics
 from twisted_node.errors import MisuseError
 from twisted_node.server._service import DrainingService
@@ -51,14 +52,17 @@ class MemoryServer:
     """
 
     def __init__(self, *, drain_timeout: float = 25.0, lame_duck: float = 0.0, linger: float = 1.0) -> None:
-        #: Moves all timers, and the time that is measured; in seconds.
+        #: The clock of all timers and of all times that are measured, in seconds.
         self.clock = Clock()
         self.drain = Drain(self.clock, self.clock.seconds)
         self.service = DrainingService(self.drain, drain_timeout=drain_timeout, lame_duck=lame_duck, linger=linger)
         self._endpoints: list[MemoryEndpoint] = []
 
-    def listen(self, factory: IProtocolFactory) -> None:
-        """Serve with a factory; those given later are reached by their position in :meth:`connect`.
+    def listen(self, factory: AnyFactory) -> None:
+        """Serve with a factory.
+
+        Args:
+            factory: makes the protocols; with several factories, :meth:`connect` takes the position of one.
 
         Raises:
             MisuseError: the server has started.
@@ -70,7 +74,7 @@ class MemoryServer:
         self.service.listen(endpoint, factory)
 
     def connect(self, position: int = 0) -> MemoryClient:
-        """Connect a client, starting the server first if need be.
+        """Connect a client; the server is started if it has not been.
 
         Args:
             position: of the factory, in the order of :meth:`listen`.
@@ -83,7 +87,11 @@ class MemoryServer:
         return self._endpoints[position].connect()
 
     def stop(self) -> Deferred[Statistics]:
-        """Stop the server, as a signal would; fires with the final statistics when its last connection is gone."""
+        """Stop the server, as a signal does.
+
+        Returns:
+            Fires with the final statistics when the last connection is closed.
+        """
         return self.service.stopService()
 
 
@@ -91,24 +99,24 @@ class MemoryServer:
 class MemoryClient:
     """A client, and the transport of the server's protocol that serves it.
 
-    What the server writes arrives at once. A half-close of the server's is answered as most clients answer it, by
-    closing too, unless ``lingers`` is set.
+    What the server writes arrives at once. When the server closes its half of the connection, the client closes the
+    other half, as most clients do, unless ``lingers`` is set.
     """
 
     def __init__(self) -> None:
-        #: Whether the client goes on after the server has closed its half.
+        #: Whether the client leaves its half open after the server has closed its own.
         self.lingers = False
         #: All that the server has written.
         self.received = b""
-        #: Whether the server will write no more.
+        #: Whether the server has closed its half: it writes no more.
         self.closed = False
-        #: Whether the connection is gone on both sides.
+        #: Whether both halves are closed.
         self.gone = False
         self._protocol: Any = None
         self._paused = False
         self._unread: list[bytes] = []
 
-    # What a test does.
+    # For the test.
 
     def send(self, data: bytes) -> None:
         """Send bytes; while the server does not read, they wait."""
@@ -120,17 +128,17 @@ class MemoryClient:
         return self.received.splitlines()
 
     def half_close(self) -> None:
-        """Close the client's half; it goes on reading."""
+        """Close the client's half; the client goes on reading."""
         if IHalfCloseableProtocol.providedBy(self._protocol):
             self._protocol.readConnectionLost()
         else:
             self._lose(ConnectionDone())
 
     def close(self) -> None:
-        """Close altogether."""
+        """Close the connection."""
         self._lose(ConnectionDone())
 
-    # What the server's protocol calls.
+    # For the server's protocol.
 
     def write(self, data: bytes) -> None:
         """Take what the server writes."""
@@ -142,25 +150,25 @@ class MemoryClient:
         self.write(b"".join(data))
 
     def loseWriteConnection(self) -> None:
-        """Learn that the server has closed its half."""
+        """Close the server's half."""
         self.closed = True
         if not self.lingers:
             self.half_close()
 
     def loseConnection(self) -> None:
-        """Learn that the server has closed."""
+        """Close the connection, from the server's side."""
         self._lose(ConnectionDone())
 
     def abortConnection(self) -> None:
-        """Learn that the server has aborted."""
+        """Abort the connection, from the server's side."""
         self._lose(ConnectionAborted())
 
     def pauseProducing(self) -> None:
-        """Let what is sent wait."""
+        """Keep what the client sends, until reading is resumed."""
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """Deliver what was sent meanwhile."""
+        """Deliver what the client has sent in the meantime."""
         self._paused = False
         self._deliver()
 
@@ -175,22 +183,22 @@ class MemoryClient:
         """Do nothing: none was registered."""
 
     def getPeer(self) -> IPv4Address:
-        """Name the client."""
+        """Return the client's address, which is made up."""
         return IPv4Address("TCP", "192.0.2.1", 50000)
 
     def getHost(self) -> IPv4Address:
-        """Name the server."""
+        """Return the server's address, which is made up."""
         return IPv4Address("TCP", "192.0.2.2", 80)
 
     def getTcpNoDelay(self) -> bool:
-        """Say what matters to nobody here."""
+        """Return True; in memory it changes nothing."""
         return True
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """Do nothing."""
 
     def getTcpKeepAlive(self) -> bool:
-        """Say what matters to nobody here."""
+        """Return False; in memory it changes nothing."""
         return False
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
@@ -240,7 +248,7 @@ class MemoryEndpoint:
         return client
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         factory, self._factory = self._factory, None
         if factory is not None:
             factory.doStop()
@@ -252,12 +260,12 @@ class _MemoryPort:
         self._endpoint = endpoint
 
     def startListening(self) -> None:
-        """Do nothing: it listens."""
+        """Do nothing: it listens already."""
 
     def stopListening(self) -> None:
-        """Refuse from now on."""
+        """Refuse connections from now on."""
         self._endpoint.close()
 
     def getHost(self) -> IAddress:
-        """Name where it listens."""
+        """Return the server's address, which is made up."""
         return IPv4Address("TCP", "192.0.2.2", 80)

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.paths import BIN, ROOT
 from tests.support.patience import PATIENCE
-from twisted_node.command._tap import Options
+from twisted_node.command._options import Options
 
 #: All that users and contributors read.
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

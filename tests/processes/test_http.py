@@ -196,7 +196,7 @@ class ImportTests(TestCase):
     def test_no_web(self) -> None:
         """Neither the package nor the command's plugin imports twisted.web."""
         program = (
-            "import sys, twisted_node, twisted_node.command._tap, twisted_node.server._tracking\n"
+            "import sys, twisted_node, twisted_node.command._service, twisted_node.server._tracking\n"
             "print([name for name in sys.modules if name.startswith('twisted.web')])"
         )
         result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

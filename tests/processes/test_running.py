@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.base import ReactorBase
+from twisted.internet.interfaces import _ISupportsExitSignalCapturing
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.lines import INIT, INIT_OK, bodies, message
@@ -238,3 +241,31 @@ class AppTests(FolderTests):
 
 def line(src: str, dest: str, **body: Any) -> bytes:
     return json.dumps({"src": src, "dest": dest, "body": body}).encode() + b"\n"
+
+
+class PrivatesTests(SynchronousTestCase):
+    """What ``process`` uses of Twisted and of Python that is not public; if one fails, ``process`` must be changed."""
+
+    def test_exit_signal(self) -> None:
+        """A reactor keeps the signal that stops it in ``_exitSignal``, where twistd and twist look for it."""
+
+        class Reactor(ReactorBase):
+            def installWaker(self) -> None:
+                """Do nothing: it never runs."""
+
+        reactor = Reactor()
+        self.assertIsNone(reactor._exitSignal)
+        reactor.sigTerm(signal.SIGTERM)
+        self.assertEqual(reactor._exitSignal, signal.SIGTERM)
+        self.assertEqual(list(_ISupportsExitSignalCapturing.names()), ["_exitSignal"])
+
+    def test_exit_hooks(self) -> None:
+        """``atexit._run_exitfuncs`` runs the exit hooks at once, the last one first, and each of them once."""
+        program = (
+            "import atexit\n"
+            "for number in 1, 2: atexit.register(print, number)\n"
+            "atexit._run_exitfuncs()\n"
+            "print('now the end')\n"
+        )
+        said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        self.assertEqual(said, "2\n1\nnow the end\n")

@@ -4,7 +4,7 @@ from twisted.application.service import ServiceMaker
 
 node = ServiceMaker(
     "A node that drains",
-    "twisted_node.command._tap",
+    "twisted_node.command._service",
     "One JSON message a line, and a graceful shutdown.",
     "node",
 )

@@ -1,4 +1,4 @@
-"""``twisted-node``: asks a node about its drain, or to drain, by way of a ``--control`` endpoint."""
+"""``twisted-node``: asks a node about its drain, or to drain, through a ``--control`` endpoint."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ from twisted.internet.task import deferLater
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
+from twisted_node._seconds import read_seconds
 from twisted_node.command._progress import best_display, table, verdict
 from twisted_node.errors import ErrorCode, NodeError
 from twisted_node.names import printable
-from twisted_node.server._status import Picture
+from twisted_node.server import Picture
 
 __all__ = ["CLEAN", "CUT", "INTERRUPTED", "NOT_ASKED", "main"]
 
 #: Exit statuses.
 CLEAN, CUT, NOT_ASKED, INTERRUPTED = 0, 1, 2, 130
 
-#: A node that has not answered after so many seconds is not asked any longer.
+#: How long a node may take to answer.
 _SECONDS_TO_ANSWER = 10.0
 _CLOSED = "the node closed the connection before it had answered"
-#: How close to the deadline a node is asked again.
+#: The shortest time between two questions, when the deadline is near.
 _LEAST_SECONDS = 0.02
 
 
 class _CannotAsk(NodeError):
-    """The node could not be asked, or said nothing that makes sense."""
+    """The node could not be asked, or its answer was not understood."""
 
 
 class _Lost(_CannotAsk):
-    """The node closed the connection."""
+    """The node closed the connection before it had answered."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -88,12 +89,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _seconds(text: str) -> float:
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"expected seconds from 0, got {text!r}")
-    return seconds
+        return read_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 async def _ask(options: argparse.Namespace, reactor: Any) -> int:
@@ -119,14 +117,14 @@ async def _drain(node: _Control, timeout: float | None, reactor: Any) -> int:
             display.show(picture)
             left = picture.left_ms / 1000
             deadline = time.monotonic() + left
-            # The deadline's outcome is asked for at once: the node does not wait long then.
+            # Not later than the deadline: the node closes this connection soon after it.
             await deferLater(reactor, max(_LEAST_SECONDS, min(display.seconds, left)))
             picture = await node.picture()
     except _Lost:
         if time.monotonic() < deadline:
             raise
         display.close()
-        # Ours is one of the connections.
+        # One of the connections is this one.
         what = f"{picture.remaining} in flight" if picture.remaining else f"{picture.connections - 1} others open"
         print(f"the node closed the connection at its deadline, with {what} the moment before")
         return CUT
@@ -159,14 +157,22 @@ class _Control(LineOnlyReceiver):
         self._lost = False
 
     async def picture(self) -> Picture:
-        """Ask how it is."""
+        """Ask for the state of the node."""
         try:
             return msgspec.convert(await self.ask("statistics", {}), Picture)
         except msgspec.ValidationError as error:
             raise _CannotAsk(f"the node's answer makes no sense: {error}") from None
 
     async def ask(self, type_: str, fields: dict[str, Any]) -> dict[str, Any]:
-        """Ask anything; return the body of the answer."""
+        """Send a request.
+
+        Args:
+            type_: of the request.
+            fields: the other fields of its body.
+
+        Returns:
+            The body of the answer.
+        """
         if self._lost:
             raise _Lost(_CLOSED)
         body = {"type": type_, "msg_id": 1, **fields}
@@ -187,12 +193,12 @@ class _Control(LineOnlyReceiver):
         return answer
 
     def lineReceived(self, line: bytes) -> None:
-        """Take an answer."""
+        """Receive an answer."""
         if not self._waiting.called:
             self._waiting.callback(line)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Give up."""
+        """Fail the question that waits for its answer."""
         self._lost = True
         if not self._waiting.called:
             self._waiting.errback(_Lost(_CLOSED))
@@ -203,7 +209,8 @@ def _explain(failure: Failure) -> int:
         print("interrupted; a drain goes on", file=sys.stderr)
         return INTERRUPTED
     if failure.check(BrokenPipeError):
-        # Whoever read this has gone, which stops the watching and not the drain. Python would try once more to write.
+        # The reader of our output has gone; the drain goes on. Python flushes standard output when it exits, which
+        # must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return INTERRUPTED
     print(f"twisted-node: {failure.getErrorMessage()}", file=sys.stderr)

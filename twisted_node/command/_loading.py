@@ -1,4 +1,4 @@
-"""``--app MODULE:NODE``: finding somebody's node."""
+"""``--app MODULE:NODE``: imports the user's own node."""
 
 from __future__ import annotations
 

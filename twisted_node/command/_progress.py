@@ -1,6 +1,6 @@
-"""What ``twisted-node`` shows of a drain: a bar on a terminal, plain lines elsewhere, and the last word.
+"""What ``twisted-node`` shows of a drain: a bar on a terminal, plain lines elsewhere, and a last line.
 
-Names and reasons come from clients; what is not printable in them is not printed.
+Names and reasons come from clients, so that what is not printable in them is replaced.
 """
 
 from __future__ import annotations
@@ -8,31 +8,30 @@ from __future__ import annotations
 import sys
 from typing import Protocol
 
-from twisted_node.names import printable
-from twisted_node.server._status import Picture
+from twisted_node.names import name_oldest, printable, summarise
+from twisted_node.server import Picture
 
 __all__ = ["Display", "best_display", "table", "verdict"]
 
-
-#: In plain lines, how long nothing is said while nothing but the time changes.
+#: Milliseconds between two plain lines while only the time changes.
 _QUIET_MS = 5000
 
 
 class Display(Protocol):
     """Where a drain is shown."""
 
-    #: Seconds between two pictures.
+    #: Seconds between two calls of ``show``.
     seconds: float
 
     def show(self, picture: Picture) -> None:
-        """Show a picture."""
+        """Show the state of the node."""
 
     def close(self) -> None:
-        """Show no more, and leave the terminal as it was."""
+        """Stop showing, and leave the terminal as it was."""
 
 
 def best_display() -> Display:
-    """Make the best display for where standard output goes; the bar needs the ``cli`` extra."""
+    """Make the bar if standard output is a terminal and the ``cli`` extra is installed, otherwise plain lines."""
     if sys.stdout.isatty():
         try:
             return _Bar()
@@ -44,14 +43,11 @@ def best_display() -> Display:
 def verdict(picture: Picture) -> str:
     """Say in one line how a drain has ended."""
     how = "timed out after" if picture.phase == "timed_out" else "drained in"
-    return (
-        f"{how} {picture.took_ms / 1000:.3f} s: {picture.finished} finished, {picture.refused} refused,"
-        f" {picture.cut} cut, {picture.undelivered} undelivered{_oldest(picture, '; cut: ')}"
-    )
+    return f"{how} {picture.took_ms / 1000:.3f} s: {summarise(picture)}{_oldest(picture, '; cut: ')}"
 
 
 def table(picture: Picture) -> str:
-    """Say everything, a figure a line."""
+    """Say everything that is known of a node, one figure on each line."""
     left = "" if picture.left_ms is None else f"in {_seconds(picture.left_ms)}: "
     rows = [
         ("phase", _phase(picture)),
@@ -69,7 +65,7 @@ def table(picture: Picture) -> str:
 
 
 class _Lines:
-    """A line a second while something changes, and every few seconds while only the time does."""
+    """A line each second while something changes, and every few seconds while only the time does."""
 
     seconds = 1.0
 
@@ -133,7 +129,7 @@ def _phase(picture: Picture) -> str:
 
 
 def _oldest(picture: Picture, before: str) -> str:
-    names = ", ".join(f"{printable(each.name)} ({_seconds(each.age_ms)})" for each in picture.oldest[:3])
+    names = name_oldest((each.name, each.age_ms / 1000) for each in picture.oldest[:3])
     return before + names if names else ""
 
 

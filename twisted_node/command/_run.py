@@ -1,4 +1,4 @@
-"""A node as a program: what ``python -m twisted_node`` does, and a program of your own at its end."""
+"""``run``: a node as a program, for ``python -m twisted_node`` and for programs of your own."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["run"]
 
 
 def run(node: Node | None = None, arguments: Sequence[str] | None = None) -> None:
-    """Run a node until it has drained; a program calls this last, below ``if __name__ == "__main__":``.
+    """Run a node until it has drained. A program calls this last, below ``if __name__ == "__main__":``.
 
-    It then has all the options of the command, ``--app`` excepted. The process ends with the node.
+    The program has all the options of the command except ``--app``. The process ends when the node ends.
 
     Args:
         node: your own; by default what ``--app`` names, or the one that answers ``tcp_request``.
         arguments: the options; by default those of the process.
 
     Raises:
-        SystemExit: the options are wrong or cannot be met; with one line that says why.
+        SystemExit: the options are wrong, or what they ask for cannot be done; with one line that says why.
     """
     from twisted.internet import reactor
 
-    from twisted_node.command._tap import Options, makeService
+    from twisted_node.command._service import Options, makeService
 
     options = Options()
     options.parseOptions(arguments)
@@ -35,7 +35,7 @@ def run(node: Node | None = None, arguments: Sequence[str] | None = None) -> Non
             raise SystemExit("node: --app: this program has a node of its own")
         options["app"] = node
     service = makeService(options)
-    # From info upwards.
+    # No debug messages: the filter's default is info and above.
     observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [LogLevelFilterPredicate()])
     globalLogBeginner.beginLoggingTo([observer])
     service.startService()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.defer import Deferred, DeferredList, race, succeed
 
 from twisted_node._seconds import check_seconds
+from twisted_node._typing import AnyClock
 from twisted_node.drain._collector import collector_paused
 from twisted_node.drain._deadline import Deadline
 from twisted_node.drain._in_flight import InFlight
@@ -25,7 +26,7 @@ from twisted_node.drain._waiters import Waiters
 from twisted_node.errors import Draining
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorTime
+    pass
 
 __all__ = ["Drain"]
 
@@ -44,7 +45,7 @@ class Drain:
             somebody may set.
     """
 
-    def __init__(self, clock: IReactorTime, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: AnyClock, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.monotonic = monotonic
         self.counts = Counts()

@@ -12,10 +12,11 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from twisted_node._seconds import check_seconds
+from twisted_node._typing import AnyEndpoint, AnyFactory
 from twisted_node.drain import Drain, Phase, Statistics
 from twisted_node.drain._waiters import Waiters
 from twisted_node.server._connections import Connections
@@ -89,7 +90,7 @@ class DrainingService(Service):
         drain.watch_deadline(self._deadline_moved)
         drain.when_draining().addCallback(self._drain_began)
 
-    def listen(self, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> Listener:
+    def listen(self, endpoint: AnyEndpoint, factory: AnyFactory) -> Listener:
         """Have the service listen, from its start to its drain.
 
         Args:

@@ -1,7 +1,7 @@
 """A server's health, figures and drain over HTTP. Needs the ``admin`` extra.
 
-It is the last to close: it answers until no connection of the server is left. Then its own are closed, and none of them
-is waited for beyond a moment to get the last words out.
+The admin endpoint closes last: it answers until the server has no connection left. Then it closes its own connections,
+and waits only a moment for the last answers to leave.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
+from twisted.internet.interfaces import IDelayedCall
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.server import Site
 
+from twisted_node._typing import AnyEndpoint
 from twisted_node.drain import Statistics
 from twisted_node.drain._waiters import Waiters
+from twisted_node.server import DrainingService
 from twisted_node.server._listening import Listener
-from twisted_node.server._service import DrainingService
 from twisted_node.server._twisted import read_waiting
 from twisted_node.watch._admin_site import site
 from twisted_node.watch._events import Events
@@ -25,30 +26,30 @@ from twisted_node.watch._metrics import Metrics
 
 __all__ = ["Admin"]
 
-#: How long the last words may take to leave; a client that does not read loses them.
-_SECONDS_FOR_LAST_WORDS = 0.25
+#: How long the last answers may take to leave; a client that does not read loses them.
+_SECONDS_FOR_LAST_ANSWERS = 0.25
 
 
 class Admin(Service):
     """HTTP beside a server: ``/livez``, ``/readyz``, ``/status``, ``/metrics``, ``/events``, and a page at ``/``.
 
-    Start it with the server, by hand or in the same application. It stops with the server, after it, and not before:
-    its ``stopService`` only waits for that.
+    Start it with the server, by hand or in the same application. It stops after the server, by itself; its own
+    ``stopService`` only waits for that.
 
     Args:
         service: the server.
         endpoint: where to listen.
-        metrics: what ``/metrics`` tells.
+        metrics: the figures that ``/metrics`` shows.
         may_drain: whether ``POST /drain?timeout=SECONDS`` begins a drain; otherwise it is forbidden.
     """
 
     def __init__(
-        self, service: DrainingService, endpoint: IStreamServerEndpoint, metrics: Metrics, *, may_drain: bool = False
+        self, service: DrainingService, endpoint: AnyEndpoint, metrics: Metrics, *, may_drain: bool = False
     ) -> None:
         self._server = service
         self._events = Events(service)
         self._factory = _Factory(site(service, self._events, metrics, may_drain=may_drain))
-        #: It knows its address once it listens.
+        #: Where it listens; its ``host`` is known once it does.
         self.listener = Listener(endpoint, self._factory)
         service.stop_after_drain(self._end)
 
@@ -63,7 +64,7 @@ class Admin(Service):
         self._events.start()
 
     def stopService(self) -> Deferred[Statistics]:
-        """Wait for the server to end, and this with it; fires with the final statistics."""
+        """Wait until the server has ended, and this with it; fires with the final statistics."""
         super().stopService()
         return self._server.when_ended()
 
@@ -75,7 +76,7 @@ class Admin(Service):
 
 
 class _Factory(WrappingFactory):
-    """Knows the connections of a Site."""
+    """Keeps the connections of a Site, to close them."""
 
     noisy = False
 
@@ -85,20 +86,20 @@ class _Factory(WrappingFactory):
         self._for_empty: Waiters[None] = Waiters()
 
     def finish(self, clock: Any) -> None:
-        """Answer what has been asked, and close."""
+        """Answer the requests that have been received, and close every connection."""
         for connection in list(self.protocols):
             read_waiting(connection)
             connection.unregisterProducer()
             connection.loseConnection()
         if self.protocols:
-            self._timer = clock.callLater(_SECONDS_FOR_LAST_WORDS, self._abort)
+            self._timer = clock.callLater(_SECONDS_FOR_LAST_ANSWERS, self._abort)
 
     def when_empty(self) -> Deferred[None]:
         """Wait until no connection is left."""
         return self._for_empty.add() if self.protocols else succeed(None)
 
     def unregisterProtocol(self, p: ProtocolWrapper) -> None:
-        """Let go of a connection that is lost."""
+        """Forget a connection that is closed."""
         super().unregisterProtocol(p)
         if not self.protocols:
             if self._timer is not None:

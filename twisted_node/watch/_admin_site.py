@@ -1,4 +1,4 @@
-"""What the admin endpoint answers: its paths, and the headers that go with all of them."""
+"""What the admin endpoint answers: its paths, and the headers of all its answers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
+from twisted_node._seconds import read_seconds
 from twisted_node.drain import Phase
-from twisted_node.server._service import DrainingService
-from twisted_node.server._status import describe
+from twisted_node.server import DrainingService, describe
 from twisted_node.watch._events import Events
 from twisted_node.watch._metrics import Metrics
 
@@ -40,9 +40,6 @@ _PAGE = {
     "page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
 
-#: The longest drain that may be asked for, in seconds; the same as in a message.
-_LONGEST_DRAIN = 3600.0
-
 
 class _QuietSite(Site):
     """A site without an access log: health checks every few seconds would fill it."""
@@ -59,7 +56,7 @@ def site(service: DrainingService, events: Events, metrics: Metrics, *, may_drai
     Args:
         service: the server.
         events: what ``/events`` streams.
-        metrics: what ``/metrics`` tells.
+        metrics: the figures that ``/metrics`` shows.
         may_drain: whether ``/drain`` begins a drain.
     """
     root = _Root()
@@ -76,7 +73,7 @@ def site(service: DrainingService, events: Events, metrics: Metrics, *, may_drai
 
 
 class _Root(Resource):
-    """All paths; the headers go with every answer, errors too."""
+    """All paths; sets the headers of every answer, errors too."""
 
     def put(self, path: str, child: Resource) -> None:
         self.putChild(path.encode(), child)
@@ -88,7 +85,7 @@ class _Root(Resource):
 
 
 class _Path(Resource):
-    """One path. Twisted would call methods that it does not know of not implemented, rather than not allowed here."""
+    """One path. Methods that it does not take are answered 405; Twisted answers 501 to those that it does not know."""
 
     methods: tuple[bytes, ...] = (b"GET", b"HEAD")
 
@@ -115,7 +112,7 @@ class _Answers(_Path):
 
 
 class _Streams(_Path):
-    """The live view: the answer to GET ends with the server."""
+    """The live view: the answer to GET goes on until the server ends."""
 
     def __init__(self, events: Events) -> None:
         super().__init__()
@@ -132,7 +129,7 @@ class _Streams(_Path):
 
 
 class _Drains(_Path):
-    """What begins a drain, or joins it."""
+    """Begins a drain, or joins the one that has begun."""
 
     methods = (b"POST",)
 
@@ -151,11 +148,10 @@ class _Drains(_Path):
             return b"not allowed: the request comes from a page of another site\n"
         asked = request.args.get(b"timeout", [])
         try:
-            timeout = _seconds(asked) if asked else self._service.drain_timeout
-        except ValueError:
+            timeout = _read_timeout(asked) if asked else self._service.drain_timeout
+        except ValueError as error:
             request.setResponseCode(400)
-            text = b", ".join(asked).decode(errors="replace")
-            return f"timeout: expected seconds from 0 to {_LONGEST_DRAIN:g}, got {text!r}\n".encode()
+            return f"timeout: {error}\n".encode()
         self._service.drain.begin(timeout, f"POST /drain from {request.getClientIP() or 'this machine'}")
         request.setResponseCode(202)
         request.setHeader("Content-Type", _JSON)
@@ -188,16 +184,16 @@ def _figures(metrics: Metrics, request: Request) -> bytes:
 
 
 def _is_same_origin(request: Request) -> bool:
-    """Say whether no page of another site is behind a request. Browsers send these headers; programs send neither."""
+    """Say whether a request was not made by a page of another site.
+
+    Browsers say where a request comes from, in one of these headers; programs send neither.
+    """
     if request.getHeader("Sec-Fetch-Site") not in (None, "same-origin", "none"):
         return False
     origin = request.getHeader("Origin")
     return origin is None or urlsplit(origin).netloc == request.getHeader("Host")
 
 
-def _seconds(texts: list[bytes]) -> float:
-    (text,) = texts
-    seconds = float(text)
-    if not 0 <= seconds <= _LONGEST_DRAIN:
-        raise ValueError(seconds)
-    return seconds
+def _read_timeout(asked: list[bytes]) -> float:
+    # Given more than once, it is no number, and the error shows all of them.
+    return read_seconds(b", ".join(asked).decode(errors="replace"))

@@ -1,4 +1,4 @@
-"""The live view: a picture of the server every second and at every turn of its drain, as server-sent events."""
+"""The live view: the state of the server as server-sent events, each second and when its drain begins and ends."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 from zope.interface import implementer
 
-from twisted_node.server._service import DrainingService
-from twisted_node.server._status import describe
+from twisted_node.server import DrainingService, describe
 
 __all__ = ["Events"]
 
@@ -21,15 +20,15 @@ __all__ = ["Events"]
 _SECONDS_BETWEEN_SAMPLES = 1.0
 #: How many samples are kept: five minutes.
 _SAMPLES = 300
-#: How soon a browser tries again when the process has gone.
+#: Milliseconds until a browser connects again when the process has gone.
 _RETRY_MS = 2000
 
 
 class Events:
-    """Everybody who watches a server, and the last minutes of it.
+    """The streams of events to all who watch a server, and its last minutes, for those who begin to watch.
 
-    Three kinds of event: ``history`` (the samples of the work in flight, one a second, first of all), a picture as in
-    :func:`~twisted_node.server.describe` without a kind of its own, and ``ended``, the last picture.
+    The first event of a stream is ``history``: how many requests were in flight, sampled each second. The events that
+    follow have no name and hold what :func:`~twisted_node.server.describe` returns. The last one is named ``ended``.
 
     Args:
         service: the server.
@@ -40,12 +39,12 @@ class Events:
         self._samples: deque[int] = deque(maxlen=_SAMPLES)
         self._streams: set[_Stream] = set()
         self._ended = False
-        self._clockwork = LoopingCall(self._sample)
-        self._clockwork.clock = service.clock
+        self._loop = LoopingCall(self._sample)
+        self._loop.clock = service.clock
 
     def start(self) -> None:
         """Begin to take samples."""
-        self._clockwork.start(_SECONDS_BETWEEN_SAMPLES)
+        self._loop.start(_SECONDS_BETWEEN_SAMPLES)
         self._service.drain.when_draining().addCallback(self._send_picture)
         self._service.drain.when_drained().addCallback(self._send_picture)
 
@@ -61,10 +60,10 @@ class Events:
             self.end()
 
     def end(self) -> None:
-        """Say the last word to everybody, and finish."""
+        """Send the last event to all streams, and finish them."""
         self._ended = True
-        if self._clockwork.running:
-            self._clockwork.stop()
+        if self._loop.running:
+            self._loop.stop()
         last, streams = b"event: ended\n" + self._picture(), list(self._streams)
         self._streams.clear()
         for stream in streams:
@@ -89,7 +88,7 @@ class Events:
 
 @implementer(IPushProducer)
 class _Stream:
-    """One who watches. Whoever does not read misses pictures: they are not kept."""
+    """The events of one client. While it does not read, its events are dropped, not kept."""
 
     def __init__(self, request: Any) -> None:
         self._request = request
@@ -112,4 +111,4 @@ class _Stream:
         self._paused = False
 
     def stopProducing(self) -> None:
-        """Do nothing: the request says that it has ended."""
+        """Do nothing: ``Request.notifyFinish`` tells of the end."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -12,13 +13,22 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from twisted_node.drain import Phase
-from twisted_node.node._node import Node
-from twisted_node.server._service import DrainingService
+from twisted_node.server import DrainingService
 
 __all__ = ["Metrics"]
 
-#: Seconds; from a look-up in memory to what a drain of the default length can wait for.
+#: Upper bounds in seconds; from a look-up in memory to more than a drain waits for by default.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0)
+
+
+class _Node(Protocol):
+    """What is needed of a node to count its requests."""
+
+    #: Called with the type, the outcome and the seconds of each request that ends.
+    observer: Callable[[str, str, float], object] | None
+
+    @property
+    def unreadable_lines(self) -> int: ...
 
 
 class Metrics:
@@ -30,15 +40,19 @@ class Metrics:
     """
 
     def __init__(self, service: DrainingService, registry: CollectorRegistry | None = None) -> None:
-        #: What to export.
+        #: Holds the figures, for whatever exports them.
         self.registry = CollectorRegistry() if registry is None else registry
         if registry is None:
             ProcessCollector(registry=self.registry)
         self._state = _State(service)
         self.registry.register(self._state)
 
-    def watch(self, node: Node) -> None:
-        """Count the requests of a node, and the lines that it could not read; its own observer is told too."""
+    def watch(self, node: _Node) -> None:
+        """Count the requests of a node, and the lines that it could not read.
+
+        Args:
+            node: its ``observer`` is replaced by one that also calls the observer that it had.
+        """
         before = node.observer
 
         def observe(type_: str, outcome: str, seconds: float) -> None:
@@ -53,9 +67,9 @@ class Metrics:
         """Count one request that has ended.
 
         Args:
-            type_: one of few: each makes a time series.
+            type_: what kind of request; each makes a time series of its own, so that there must not be many.
             outcome: ``ok``, ``error``, ``refused`` or ``cut``.
-            seconds: how long it took.
+            seconds: how long the request took.
         """
         requests = self._state.requests
         requests[type_, outcome] = requests.get((type_, outcome), 0) + 1
@@ -71,22 +85,26 @@ class _Latency:
     """How long the requests of one type took."""
 
     def __init__(self) -> None:
-        #: How many went into each bucket and no lower one; the last has no bound.
+        #: How many requests are in each bucket and in no lower one; the last bucket has no upper bound.
         self.counts = [0] * (len(_BUCKETS) + 1)
         self.sum = 0.0
 
     def buckets(self) -> list[tuple[str, float]]:
-        """The counts as Prometheus has them: each with those of all lower buckets."""
+        """Return the bounds and counts as Prometheus wants them: a bucket includes all lower ones."""
         bounds = [*map(floatToGoString, _BUCKETS), "+Inf"]
         return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
 
 
 class _State(Collector):
-    """What is read when somebody asks. The library's own counters, with a lock each, take longer than most requests."""
+    """Collects the figures when they are read.
+
+    Requests are counted here and not in the library's own counters. Each of those takes a lock, and all of them
+    together take longer than most requests.
+    """
 
     def __init__(self, service: DrainingService) -> None:
         self._service = service
-        self.nodes: list[Node] = []
+        self.nodes: list[_Node] = []
         self.requests: dict[tuple[str, str], int] = {}
         self.latencies: dict[str, _Latency] = {}
 

@@ -1,6 +1,6 @@
-"""Telling systemd: ready, stopping, the numbers, and how much longer a drain needs.
+"""Tells systemd that a server is ready or stopping, its figures, and how much longer its drain needs.
 
-The protocol is that of ``sd_notify(3)``: datagrams to the socket that ``NOTIFY_SOCKET`` names.
+The protocol is ``sd_notify(3)``: datagrams to the socket that ``NOTIFY_SOCKET`` names.
 """
 
 from __future__ import annotations
@@ -16,43 +16,43 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_node.drain import Phase, Statistics
-from twisted_node.names import printable
-from twisted_node.server._service import DrainingService
+from twisted_node.names import name_oldest, printable, summarise
+from twisted_node.server import DrainingService
 
 __all__ = ["Notifier"]
 
 _log = Logger()
 
-#: How often there is something to say in a lame duck or a drain.
+#: How often systemd is told during a lame duck or a drain.
 _SECONDS_BETWEEN_MESSAGES = 1.0
-#: How often the numbers are told otherwise: each telling wakes systemd and whoever listens to it.
+#: How often the figures are told otherwise: each message wakes systemd and all that listen to it.
 _SECONDS_WHILE_SERVING = 10.0
-#: After its deadline a process of ours needs at most so many seconds more to have ended.
+#: How long after the deadline the process has ended at the latest, in seconds.
 _SECONDS_AFTER_DEADLINE = 2.0
 
 
 class Notifier(Service):
     """Tells the service manager of a server; add it to the application after the server.
 
-    At its start it says that the server is ready. When a drain begins that ends the server, it says ``STOPPING=1``, and
-    until the end it claims the time that is needed, again every second (``EXTEND_TIMEOUT_USEC``): a shorter
-    ``TimeoutStopSec`` can then not end it early. ``Type=notify`` is what the unit needs.
+    When it is started, it says that the server is ready. When a drain begins that will end the server, it says
+    ``STOPPING=1``, and then asks each second for the time that is still needed (``EXTEND_TIMEOUT_USEC``), so that a
+    shorter ``TimeoutStopSec`` does not kill the process early. The unit needs ``Type=notify``.
 
     Args:
         service: the server.
-        address: of the socket: a path, or ``@`` and a name in the abstract namespace.
+        address: of systemd's socket: a path, or ``@`` and a name in the abstract namespace.
     """
 
     def __init__(self, service: DrainingService, address: str) -> None:
         self._server = service
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        # What may not be lost, and could not be sent yet.
+        # Lines that must not be lost, and could not be sent yet.
         self._due: list[str] = []
         self._told_at = -math.inf
         self._stopping = self._complained = False
-        self._clockwork = LoopingCall(self._tick)
-        self._clockwork.clock = service.clock
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = service.clock
         service.watch_end(self._ending)
         service.when_ended().addCallback(self._ended)
 
@@ -60,11 +60,14 @@ class Notifier(Service):
     def from_environment(
         cls, service: DrainingService, environment: MutableMapping[str, str] = os.environ
     ) -> Notifier | None:
-        """Make one if this process was started by systemd to be told of.
+        """Make a notifier if systemd has started this process with ``Type=notify``.
 
         Args:
             service: the server.
-            environment: ``NOTIFY_SOCKET`` is taken out of it, so that no child process speaks in our name.
+            environment: ``NOTIFY_SOCKET`` is removed from it, so that child processes do not notify in our name.
+
+        Returns:
+            The notifier; None if there is nobody to notify.
         """
         address = environment.pop("NOTIFY_SOCKET", "")
         if address.startswith(("/", "@")):
@@ -79,7 +82,7 @@ class Notifier(Service):
             return
         super().startService()
         self._due.append("READY=1")
-        self._clockwork.start(_SECONDS_BETWEEN_MESSAGES)
+        self._loop.start(_SECONDS_BETWEEN_MESSAGES)
 
     def stopService(self) -> Deferred[Statistics]:
         """Wait for the server to end; fires with the final statistics."""
@@ -93,12 +96,9 @@ class Notifier(Service):
         self._tell()
 
     def _ended(self, statistics: Statistics) -> None:
-        if self._clockwork.running:
-            self._clockwork.stop()
-        self._send(
-            f"STATUS={'cut' if statistics.cut else 'clean'}: {statistics.finished} finished,"
-            f" {statistics.refused} refused, {statistics.cut} cut"
-        )
+        if self._loop.running:
+            self._loop.stop()
+        self._send(f"STATUS={'cut' if statistics.cut else 'clean'}: {summarise(statistics)}")
         self._socket.close()
 
     def _tick(self) -> None:
@@ -123,7 +123,8 @@ class Notifier(Service):
         status += f": {statistics.in_flight} in flight, {len(self._server.connections)} connections"
         if statistics.left is not None:
             status += f", {statistics.left:.0f} s left"
-        status += "".join(f"; the oldest: {name} ({age:.0f} s)" for name, age in statistics.oldest)
+        if statistics.oldest:
+            status += f"; the oldest: {name_oldest(statistics.oldest)}"
         return printable(status)
 
     def _seconds_needed(self) -> float | None:
@@ -140,7 +141,7 @@ class Notifier(Service):
         try:
             self._socket.sendto(message.encode(), self._address)
         except BlockingIOError:
-            # Its queue is full. What must be said is said with the next message.
+            # The socket's queue is full. What must not be lost goes with the next message.
             return
         except OSError as error:
             if not self._complained:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 
 from twisted.internet import endpoints as twisted_endpoints
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
-from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.certificates import Certificates
@@ -82,8 +83,13 @@ class ClientCertificateTests(SynchronousTestCase):
         self.certificates = Certificates(Path(self.mktemp()))
 
     def make(self, *more: str) -> Any:
-        server = self.certificates.server
-        return server_endpoint(MemoryReactorClock(), ":".join(("ssl:443", f"privateKey={server}", *more)))
+        """Make an endpoint and listen; the options of its TLS."""
+        reactor = MemoryReactorClock()
+        description = ":".join(("ssl:443", f"privateKey={self.certificates.server}", "backlog=7", *more))
+        server_endpoint(reactor, description).listen(Factory())
+        ((port, _, options, backlog, interface),) = reactor.sslServers
+        self.assertEqual((port, backlog, interface), (443, 7, ""))
+        return options
 
     def test_wanted(self) -> None:
         """The string says whether they are wanted."""
@@ -93,7 +99,7 @@ class ClientCertificateTests(SynchronousTestCase):
 
     def test_options(self) -> None:
         """A client must show one, and the authority must have signed it."""
-        options = self.make(f"clientCA={self.certificates.authority}")._sslContextFactory
+        options = self.make(f"clientCA={self.certificates.authority}")
         self.assertTrue(options.verify and options.requireCertificate)
         self.assertIsNotNone(options.trustRoot)
 
@@ -108,9 +114,13 @@ class ClientCertificateTests(SynchronousTestCase):
         path.write_bytes(other + text)
         self.assertEqual(len(self.trusted(path)), 2)
 
+    def test_not_wanted(self) -> None:
+        """Without ``clientCA`` a client need show none."""
+        self.assertFalse(self.make().verify)
+
     def trusted(self, path: Path) -> list[Any]:
         """The certificates that are trusted."""
-        roots: list[Any] = self.make(f"clientCA={path}")._sslContextFactory.trustRoot._caCerts
+        roots: list[Any] = self.make(f"clientCA={path}").trustRoot._caCerts
         return roots
 
     def test_no_certificate(self) -> None:
@@ -135,26 +145,23 @@ class SystemdTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.environ = Path(self.mktemp())
         self.patch(endpoints, "Path", lambda _: self.environ)
-        self.patch(twisted_endpoints._SystemdParser, "_sddaemon", ListenFDs([], ()))
 
-    def inherit(self, **environment: str) -> str:
-        """Make an endpoint in an environment; what is said of it, if it cannot be made."""
+    def inherit(self, description: str = "systemd:domain=INET:index=0", **environment: str) -> Any:
+        """Make an endpoint in an environment, that of this process unless it says otherwise."""
+        environment = {"LISTEN_PID": str(os.getpid()), **environment}
         self.environ.write_text("".join(f"{name}={value}\0" for name, value in environment.items()) + "odd\0")
-        reading, writing = os.pipe()
-        self.addCleanup(os.close, reading)
-        self.addCleanup(os.close, writing)
-        try:
-            server_endpoint(MemoryReactorClock(), "systemd:domain=INET:index=0")
-        except MisuseError as error:
-            return str(error)
-        return ""
+        return server_endpoint(MemoryReactorClock(), description)
+
+    def wrong(self, description: str = "systemd:domain=INET:index=0", **environment: str) -> str:
+        """What is said of an endpoint that cannot be made."""
+        return str(self.assertRaises(MisuseError, self.inherit, description, **environment))
 
     def test_none(self) -> None:
         """Without any, the error says what is needed."""
         needed = "systemd: needs its sockets (LISTEN_FDS), and a process that stays in front"
-        self.assertEqual(self.inherit(), needed)
-        self.assertEqual(self.inherit(LISTEN_PID="1", LISTEN_FDS="1"), needed)
-        self.assertEqual(self.inherit(LISTEN_PID=str(os.getpid())), needed)
+        self.assertEqual(self.wrong(), needed)
+        self.assertEqual(self.wrong(LISTEN_PID="1", LISTEN_FDS="1"), needed)
+        self.assertEqual(self.wrong("systemd:domain=INET:index=1", LISTEN_FDS="1"), needed)
 
     def test_no_proc(self) -> None:
         """So it does where the environment cannot be read anew."""
@@ -164,12 +171,33 @@ class SystemdTests(SynchronousTestCase):
         return str(self.assertRaises(MisuseError, server_endpoint, MemoryReactorClock(), "systemd:domain=INET:index=0"))
 
     def test_names(self) -> None:
-        """Sockets without names are seen too; names that are given are left to Twisted."""
-        self.inherit(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2")
-        self.assertEqual(twisted_endpoints._SystemdParser._sddaemon.inheritedDescriptors(), [3, 4])
-        self.patch(twisted_endpoints._SystemdParser, "_sddaemon", ListenFDs([], ()))
-        self.inherit(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2", LISTEN_FDNAMES="a:b")
-        self.assertEqual(twisted_endpoints._SystemdParser._sddaemon.inheritedDescriptors(), [])
+        """Sockets without names are seen too, by their index or by systemd's own name for such a socket."""
+        for description, descriptor, family in (
+            ("systemd:domain=INET:index=0", 3, socket.AF_INET),
+            ("systemd:INET6:1", 4, socket.AF_INET6),
+            ("systemd:domain=UNIX:name=unknown", 4, socket.AF_UNIX),
+        ):
+            endpoint = self.inherit(description, LISTEN_FDS="2")
+            self.assertIsInstance(endpoint, twisted_endpoints.AdoptedStreamServerEndpoint)
+            self.assertEqual((endpoint.fileno, endpoint.addressFamily), (descriptor, family))
+
+    def test_wrong(self) -> None:
+        """A string that names no socket, or too many, is told in Twisted's words."""
+        for rest, text in (
+            ("domain=INET", "Specify exactly one of descriptor index or name"),
+            ("domain=INET:index=0:name=a", "Specify exactly one of descriptor index or name"),
+            ("domain=INET:colour=red", "got an unexpected keyword argument 'colour'"),
+            ("index=0", "missing 1 required positional argument: 'domain'"),
+        ):
+            self.assertEqual(self.wrong(f"systemd:{rest}", LISTEN_FDS="2"), text)
+            # With names, Twisted says it itself.
+            self.assertEqual(self.wrong(f"systemd:{rest}", LISTEN_FDS="2", LISTEN_FDNAMES="a:b"), text)
+        text = "module 'socket' has no attribute 'AF_IN'"
+        self.assertEqual(self.wrong("systemd:domain=IN:index=0", LISTEN_FDS="1"), text)
+
+    def test_left_to_twisted(self) -> None:
+        """Sockets with names are left to Twisted, which has none of this process."""
+        self.assertIn("needs its sockets", self.wrong(LISTEN_FDS="2", LISTEN_FDNAMES="a:b"))
 
 
 class LocalTests(SynchronousTestCase):

@@ -81,7 +81,7 @@ class NotifierTests(SynchronousTestCase):
         self.drain.track("b", Deferred())
         told = self.pump(30)
         self.assertEqual(
-            [told[0]["STATUS"], len(told)], ["serving: 2 in flight, 0 connections; the oldest: a (10 s)", 3]
+            [told[0]["STATUS"], len(told)], ["serving: 2 in flight, 0 connections; the oldest: a (10.0 s)", 3]
         )
         self.assertEqual({key for each in told for key in each}, {"STATUS"})
 
@@ -100,13 +100,13 @@ class NotifierTests(SynchronousTestCase):
         self.assertEqual(len(told), 200)
         claims = [int(each["EXTEND_TIMEOUT_USEC"]) for each in [first, *told]]
         self.assertEqual((claims[0], claims[-1]), (302_000_000, 102_000_000))
-        self.assertIn("1 in flight, 0 connections, 100 s left; the oldest: slow one (200 s)", told[-1]["STATUS"])
+        self.assertIn("1 in flight, 0 connections, 100 s left; the oldest: slow one (200.0 s)", told[-1]["STATUS"])
         self.drain.begin(5, "SIGTERM")
         (nearer,) = self.pump(0)
         self.assertEqual(nearer["EXTEND_TIMEOUT_USEC"], "7000000")
         self.assertNotIn("STOPPING", nearer)
         work.callback(None)
-        self.assertEqual(self.pump(0)[-1], {"STATUS": "clean: 1 finished, 0 refused, 0 cut"})
+        self.assertEqual(self.pump(0)[-1], {"STATUS": "clean: 1 finished, 0 refused, 0 cut, 0 undelivered"})
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_lame_duck(self) -> None:
@@ -127,7 +127,9 @@ class NotifierTests(SynchronousTestCase):
         self.start()
         told = self.pump(0)
         self.assertEqual([each for each in told if "READY" in each], [])
-        self.assertEqual([told[0]["STOPPING"], told[-1]["STATUS"]], ["1", "clean: 0 finished, 0 refused, 0 cut"])
+        self.assertEqual(
+            [told[0]["STOPPING"], told[-1]["STATUS"]], ["1", "clean: 0 finished, 0 refused, 0 cut, 0 undelivered"]
+        )
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_names_cannot_speak(self) -> None:
@@ -200,7 +202,7 @@ class ProcessTests(SynchronousTestCase):
             self.assertTrue(101e6 < int(first["EXTEND_TIMEOUT_USEC"]) <= 102e6)
             self.assertLess(int(systemd.receive()["EXTEND_TIMEOUT_USEC"]), int(first["EXTEND_TIMEOUT_USEC"]))
         self.assertEqual(process.wait(), 0)
-        self.assertEqual(systemd.receive_all()[-1]["STATUS"], "clean: 1 finished, 0 refused, 0 cut")
+        self.assertEqual(systemd.receive_all()[-1]["STATUS"], "clean: 1 finished, 0 refused, 0 cut, 0 undelivered")
 
     def test_abstract(self) -> None:
         """The socket may have no path."""

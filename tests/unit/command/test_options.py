@@ -12,12 +12,13 @@ from pathlib import Path
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.certificates import Certificates
 from tests.support.lines import bodies, message
 from tests.support.paths import BIN
 from tests.support.patience import PATIENCE
 from tests.support.processes import RUNNERS, Process, run
 from tests.support.sockets import connect
-from twisted_node.command._tap import Options
+from twisted_node.command._options import Options
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
@@ -60,7 +61,7 @@ class OptionsTests(SynchronousTestCase):
         wrong = ("", "x", "-1", "nan", "inf", "1e999")
         seconds = ("drain-timeout", "lame-duck", "linger", "idle-timeout")
         counts = ("max-line", "max-connections", "max-in-flight")
-        cases = [(name, value, "seconds from 0") for name in seconds for value in wrong]
+        cases = [(name, value, "seconds from 0 to 86400") for name in seconds for value in wrong]
         cases += [(name, value, "a number from 1") for name in counts for value in (*wrong, "0", "1.5")]
         for name, value, expected in cases:
             error = self.assertRaises(SystemExit, Options().parseOptions, [f"--{name}", value])
@@ -87,8 +88,8 @@ class RefusalTests(SynchronousTestCase):
         """A wrong option is one line under each runner, not the whole help."""
         for runner in RUNNERS.values():
             self.check(runner, "--bogus", says="option --bogus not recognized")
-            self.check(runner, "--linger", "x", says="--linger: expected seconds from 0, got 'x'")
-            self.check(runner, "--lame-duck", "1e10", says="--lame-duck: expected at most 86400 seconds, got 1e+10")
+            self.check(runner, "--linger", "x", says="--linger: expected seconds from 0 to 86400, got 'x'")
+            self.check(runner, "--lame-duck", "1e10", says="--lame-duck: expected seconds from 0 to 86400, got '1e10'")
 
     def test_endpoints(self) -> None:
         """An endpoint that is none is one line, naming the option."""
@@ -221,17 +222,20 @@ class SocketsTests(SynchronousTestCase):
         self.assertEqual(process.wait(), 0)
 
     def test_reachable_control(self) -> None:
-        """A control endpoint that other machines can reach is warned of once; a local one is not."""
+        """Control endpoints that other machines can reach without a certificate are warned of once, and no others."""
         process = self.start(*RUNNERS["python"], "--control", LOOPBACK, "--control", "tcp:0", "--control", "tcp:0")
         process.wait_for_log("control endpoints that other machines can reach, without client certificates: ")
         process.signal()
         self.assertEqual(process.wait(), 0)
         self.assertEqual(process.log.count("other machines"), 1)
-        process = self.start(*RUNNERS["python"], "--control", LOOPBACK)
-        process.port()
-        process.signal()
-        self.assertEqual(process.wait(), 0)
-        self.assertNotIn("other machines", process.log)
+        certificates = Certificates(Path(self.mktemp()).absolute())
+        guarded = f"ssl:0:privateKey={certificates.server}:clientCA={certificates.authority}"
+        for endpoint in (LOOPBACK, guarded):
+            process = self.start(*RUNNERS["python"], "--control", endpoint)
+            process.port()
+            process.signal()
+            self.assertEqual(process.wait(), 0)
+            self.assertNotIn("other machines", process.log)
 
 
 class FileLimitTests(SynchronousTestCase):
