@@ -15,7 +15,7 @@ class PlainMypyTests(SynchronousTestCase):
 
     def test_programs(self) -> None:
         """Programs like those in the documents pass, and so do the examples."""
-        programs = [ROOT / "tests" / name for name in ("typing_api.py", "typing_user.py")]
+        programs = [ROOT / "tests" / "packaging" / name for name in ("typing_api.py", "typing_user.py")]
         # Without the plugin mypy takes no method of Twisted's reactor for one.
         programs += [path for path in (ROOT / "examples").glob("*.py") if "reactor.run()" not in path.read_text()]
         command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={self.mktemp()}"]
