@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import message
-from twisted_node.errors import RequestError, UnreadableLine
+from twisted_node.errors import RequestError
+from twisted_node.node._plain import PlainBody, plain_decoder
 from twisted_node.node._wire import (
     MAX_SOURCE,
     UNDECODABLE,
     Message,
-    PlainBody,
+    UnreadableLine,
     body_decoder,
     decode,
     encode,
-    plain_decoder,
 )
 
 
@@ -259,6 +259,12 @@ class AddStrictly(PlainBody, forbid_unknown_fields=True):
     number: int
 
 
+class AddTyped(PlainBody):
+    """A body with a field of the name that the decoder uses."""
+
+    type_: int
+
+
 class PlainTests(SynchronousTestCase):
     """Reading a plain request in one pass."""
 
@@ -299,6 +305,6 @@ class PlainTests(SynchronousTestCase):
 
     def test_no_room(self) -> None:
         """Bodies that leave no room for more, or are not known to be plain, are not read so."""
-        for body_type in (AddStrictly, dict, dict[str, int]):
+        for body_type in (AddStrictly, AddTyped, dict, dict[str, int]):
             with self.assertRaises(UNDECODABLE):
-                plain_decoder({"add": body_type})(message("add", 1, number=3))
+                plain_decoder({"add": body_type})(message("add", 1, number=3)[:-3] + b', "type_": 4}}')

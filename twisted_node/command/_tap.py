@@ -17,6 +17,7 @@ from twisted_node.command._loading import load_node
 from twisted_node.drain import Drain
 from twisted_node.drain._collector import settle_collector
 from twisted_node.errors import MisuseError
+from twisted_node.node._about import answer_about_drain, answer_statistics
 from twisted_node.node._node import Node
 from twisted_node.node._protocol import DEFAULT_MAX_LINE, NodeFactory
 from twisted_node.node._standard_io import (
@@ -25,11 +26,10 @@ from twisted_node.node._standard_io import (
     free_standard_output,
     take_standard_streams,
 )
-from twisted_node.node._workload import answer_about_drain, answer_requests
+from twisted_node.node._workload import answer_requests
 from twisted_node.process import own_process
 from twisted_node.server._listening import Listener
 from twisted_node.server._service import DrainingService
-from twisted_node.server._status import answer_statistics
 from twisted_node.watch._systemd import Notifier
 
 __all__ = ["Options", "makeService"]
@@ -152,8 +152,8 @@ def _make_node(service: NodeService, options: Options, on_sockets: bool) -> Node
     else:
         node = app if isinstance(app, Node) else load_node(app)
     try:
-        answer_about_drain(node, options["drain-timeout"])
-        answer_statistics(node, service)
+        answer_about_drain(node.registry, service.drain, options["drain-timeout"])
+        answer_statistics(node.registry, service)
     except MisuseError as error:
         raise MisuseError(f"{error}; every node answers about its drain by itself") from None
     node_id = options["node-id"] or node.node_id or ("n1" if on_sockets else None)
