@@ -773,7 +773,9 @@ class TwoWaysTests(SynchronousTestCase):
 
         lines = [message("how", number, src=f"c{number % 2}", how=how) for number, how in enumerate(hows)]
         if at_once:
-            node.receive_lines(b"".join(lines), sink)
+            # In two chunks: the second may find requests in flight.
+            for chunk in lines[:2], lines[2:]:
+                node.receive_lines(b"".join(chunk), sink)
         else:
             for line in lines:
                 node.receive(line[:-1], sink)

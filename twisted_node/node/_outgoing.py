@@ -18,7 +18,7 @@ __all__ = ["Identity", "Outgoing"]
 _MAX_TEMPLATES = 1000
 
 
-@dataclass
+@dataclass(slots=True)
 class Identity:
     """Who a node is."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Union
 
 import msgspec
 
+from twisted_node.node._handlers import Handler
 from twisted_node.node._wire import Name
 
 __all__ = ["PlainBody", "plain_decoder"]
@@ -21,31 +22,32 @@ class PlainBody(msgspec.Struct):
     """
 
 
-def plain_decoder(body_types: Mapping[str, type[Any]]) -> Callable[[bytes], Any]:
+def plain_decoder(handlers: Iterable[Handler]) -> Callable[[bytes], Any]:
     """Make the function that decodes a plain request in one pass.
 
     Args:
-        body_types: the types of the bodies, by the type of the message; those not derived from :class:`PlainBody` are
-            left out.
+        handlers: the handlers of plain requests; those whose bodies are not derived from :class:`PlainBody` are left
+            out.
 
     Returns:
-        A function of one line. It returns an object with ``src``, ``dest`` and ``body``; ``body.type_`` is the type of
-        the message. It raises one of ``UNDECODABLE`` unless the line is a valid request of one of these types, with an
+        A function of one line. It returns an object with ``src``, ``dest`` and ``body``; ``body.handler_`` is the
+        handler. It raises one of ``UNDECODABLE`` unless the line is a valid request for one of the handlers, with an
         integer ``msg_id``.
     """
     bodies = tuple(
         msgspec.defstruct(
-            f"{body_type.__name__}Body",
+            f"{handler.body_type.__name__}Body",
             [("msg_id", int), ("in_reply_to", None, None)],
-            bases=(body_type,),
-            namespace={"type_": type_},
+            bases=(handler.body_type,),
+            # Together with the body, because a look-up by type takes longer.
+            namespace={"handler_": handler},
             tag_field="type",
-            tag=type_,
+            tag=handler.type,
             kw_only=True,
             gc=False,
         )
-        for type_, body_type in body_types.items()
-        if _can_be_extended(body_type)
+        for handler in handlers
+        if _can_be_extended(handler.body_type)
     )
     if not bodies:
         return _decode_none
@@ -71,4 +73,4 @@ def _can_be_extended(body_type: type[Any]) -> bool:
     config = body_type.__struct_config__
     if config.forbid_unknown_fields or config.array_like or config.tag is not None:
         return False
-    return not {"type", "type_", "msg_id", "in_reply_to"}.intersection(body_type.__struct_encode_fields__)
+    return not {"type", "handler_", "msg_id", "in_reply_to"}.intersection(body_type.__struct_encode_fields__)

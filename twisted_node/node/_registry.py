@@ -108,11 +108,9 @@ class Registry:
     def make_plain_decoder(self) -> Callable[[bytes], Any]:
         """Make :attr:`decode_plain`, for requests whose handler makes no exception from any check."""
         self.decode_plain = plain_decoder(
-            {
-                type_: handler.body_type
-                for type_, handler in self.handlers.items()
-                # A message of the type "error" may be a reply.
-                if type_ != "error" and not (handler.while_draining or handler.control or handler.before_init)
-            }
+            handler
+            for handler in self.handlers.values()
+            # A message of the type "error" may be a reply.
+            if handler.type != "error" and not (handler.while_draining or handler.control or handler.before_init)
         )
         return self.decode_plain

@@ -6,7 +6,7 @@ flight (11), fields (12).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import iscoroutine
 from typing import Any
 
@@ -70,8 +70,7 @@ class Requests:
         """
         separate = lines.split(b"\n")
         del separate[-1]
-        done = self._serve_plain(separate, asker)
-        for line in separate[done:]:
+        for line in self._serve_plain(separate, asker):
             self.receive(line, asker)
 
     def receive(self, line: bytes, asker: Asker) -> None:
@@ -120,47 +119,45 @@ class Requests:
         """Send an error to a connection as such, in answer to no request."""
         self.outgoing.error(Message("", "", None, None, None, msgspec.Raw()), asker, error)
 
-    def _serve_plain(self, lines: list[bytes], asker: Asker) -> int:
+    def _serve_plain(self, lines: list[bytes], asker: Asker) -> Sequence[bytes]:
         """Process lines that are all plain requests, in a quarter of the time that :meth:`receive` takes.
 
         Returns:
-            How many lines were processed; the others are left to :meth:`receive`.
+            The lines that were not processed; they are left to :meth:`receive`.
         """
         # A plain request that can be decoded has passed all checks but three: name, drain, and number in flight. The
         # test that both ways give the same is tests/.../test_node.py, TwoWaysTests.test_two_ways_are_equal.
         drain, phase = self.drain, self.drain.phase
         if drain.refusing or self._identity.node_id is None or drain.in_flight >= self._max_in_flight:
-            return 0
-        handlers = self._registry.handlers
+            return lines
         decode = self._registry.decode_plain or self._registry.make_plain_decoder()
         try:
             # All at once: decoding each line in the loop below takes 0.1 microseconds more for each.
             messages = [*map(decode, lines)]
         except wire.UNDECODABLE:
-            return 0
+            return lines
         fixed_reply, observer = self.outgoing.fixed_reply, self._monitoring.observer
         started = 0.0 if observer is None else drain.monotonic()
         for position, message in enumerate(messages):
             if drain.phase is not phase:
-                return position
+                return lines[position:]
             src, body = message.src, message.body
-            type_, msg_id = body.type_, body.msg_id
-            handler = handlers[type_]
-            request = Request(src, message.dest, type_, msg_id, body, asker, started)
+            msg_id, handler = body.msg_id, body.handler_
+            request = Request(src, message.dest, handler.type, msg_id, body, asker, started)
             try:
                 answer: Any = handler.function(request)
                 if type(answer) is Fixed:
                     fixed_reply(src, msg_id, asker, handler.reply_type, answer)
                     drain.count_finished()
                     if observer is not None:
-                        self._monitoring.ended(type_, "ok", drain.monotonic() - started)
+                        self._monitoring.ended(handler.type, "ok", drain.monotonic() - started)
                     continue
             except BaseException:
                 answer = Failure()
             self._answer(answer, request, handler)
             if drain.in_flight >= self._max_in_flight:
-                return position + 1
-        return len(messages)
+                return lines[position + 1 :]
+        return ()
 
     def _find_handler(self, message: Message, asker: Asker) -> Handler:
         """Find the handler of a request, if there is one for this asker."""
