@@ -1,4 +1,4 @@
-"""From a line to its answer.
+"""From a line to its answer, in two ways: a short one for plain requests, and a long one for any line.
 
 The checks of a message come in this order: readable (12), a handler (10), initialised (11), draining, too much in
 flight (11), fields (12).
@@ -102,7 +102,7 @@ class Requests:
             if message.type in self._registry.handlers:
                 self._monitoring.ended(message.type, "error", 0.0)
             return
-        started = self._time_if_observed()
+        started = 0.0 if self._monitoring.observer is None else self.drain.monotonic()
         request = Request(message.src, message.dest, handler.type, message.msg_id, body, asker, started)
         self._answer(_call(handler, request), request, handler)
         if handler.before_init:
@@ -125,8 +125,8 @@ class Requests:
         Returns:
             The lines that were not processed; they are left to :meth:`receive`.
         """
-        # A plain request that can be decoded has passed all checks but three: name, drain, and number in flight. The
-        # test that both ways give the same is tests/.../test_node.py, TwoWaysTests.test_two_ways_are_equal.
+        # A plain request that can be decoded has passed all checks but three: name, drain, and number in flight.
+        # TwoWaysTests.test_two_ways_are_equal asserts that this way and receive() give the same results.
         drain, phase = self.drain, self.drain.phase
         if drain.refusing or self._identity.node_id is None or drain.in_flight >= self._max_in_flight:
             return lines
@@ -144,6 +144,7 @@ class Requests:
             src, body = message.src, message.body
             msg_id, handler = body.msg_id, body.handler_
             request = Request(src, message.dest, handler.type, msg_id, body, asker, started)
+            # The most frequent case is written out here; calling methods for it takes 0.3 microseconds more.
             try:
                 answer: Any = handler.function(request)
                 if type(answer) is Fixed:
@@ -178,7 +179,7 @@ class Requests:
             raise RequestError(ErrorCode.MALFORMED_REQUEST, "msg_id: expected an integer")
         return handler.decode(message.body)
 
-    # What the two ways have in common: from a request that has passed its checks to its answer.
+    # Common to both ways: from what a handler returned to the answer.
 
     def _answer(self, answer: Any, request: Request[Any], handler: Handler) -> None:
         """Answer a request with what its handler returned, now or later."""
@@ -221,10 +222,6 @@ class Requests:
             error = RequestError(ErrorCode.CRASH, f"{request.type} failed: {type(error).__name__}")
         self.outgoing.error(request, request.asker, error)
         return "error"
-
-    def _time_if_observed(self) -> float:
-        """Return the time in seconds, if somebody wants to know how long requests take."""
-        return 0.0 if self._monitoring.observer is None else self.drain.monotonic()
 
 
 def _call(handler: Handler, request: Request[Any]) -> Any:

@@ -53,10 +53,10 @@ class UnreadableLine(RequestError):
 
 
 class Message(msgspec.Struct, gc=False):
-    """One line, as far as every message is alike.
+    """One line, with the fields that every message has.
 
-    ``body`` still is JSON. ``type`` is None if the message has a readable ``src`` and is malformed all the same;
-    ``fault`` then says how. ``msg_id`` and ``in_reply_to`` are what was sent, of any type.
+    ``body`` is not decoded yet. ``msg_id`` and ``in_reply_to`` are what was sent, of any type. If the message is
+    malformed but has a readable ``src``, ``type`` is None and ``fault`` says what is wrong.
     """
 
     src: str
@@ -68,7 +68,7 @@ class Message(msgspec.Struct, gc=False):
     fault: str = ""
 
 
-# Without gc here and above, the collector does not count them: decoding takes half the time.
+# gc=False here and above: the garbage collector does not track these objects, and decoding takes half the time.
 class _Envelope(msgspec.Struct, gc=False):
     src: Name
     body: msgspec.Raw
@@ -96,21 +96,21 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
 _encode_json = msgspec.json.Encoder().encode
 
-#: What msgspec raises for bytes that are no JSON, no UTF-8, or nested too deep.
+#: What msgspec raises for bytes that are not JSON, not UTF-8, or nested too deep.
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-#: What it raises for something that JSON cannot say.
+#: What msgspec raises for something that JSON cannot express.
 UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 def decode(line: bytes) -> Message:
-    """Read one line.
+    """Decode one line.
 
     Args:
         line: UTF-8 JSON, with or without white space around it.
 
     Returns:
-        The message; its ``fault`` is set if there is somebody to answer but nothing to do.
+        The message; its ``fault`` is set if it is malformed but has a readable ``src``.
 
     Raises:
         UnreadableLine: there is no readable ``src``.
@@ -124,7 +124,7 @@ def decode(line: bytes) -> Message:
 
 
 def _decode_loosely(line: bytes, error: Exception) -> Message:
-    """Find out whom to answer, and which field is wrong."""
+    """Decode the fields that can be decoded, and find out which one is wrong."""
     try:
         envelope = msgspec.json.decode(line, type=_LooseEnvelope)
     except UNDECODABLE:
@@ -148,13 +148,13 @@ def _fault_of_name(field: str, name: Any) -> str:
 
 
 def body_decoder(body_type: type[Any]) -> Callable[[msgspec.Raw], Any]:
-    """Make the function that turns a message's body into what a handler wants.
+    """Make the function that decodes a message's body for its handler.
 
     Args:
         body_type: a ``msgspec.Struct`` with the fields and their ranges, or ``dict`` for plain data.
 
     Returns:
-        A function of the body. It raises ``RequestError``, malformed request (12), naming the field.
+        A function of the body. It raises ``RequestError`` with malformed request (12), and names the wrong field.
     """
     decode_json = msgspec.json.Decoder(Body if body_type is dict else body_type).decode
 
@@ -168,16 +168,16 @@ def body_decoder(body_type: type[Any]) -> Callable[[msgspec.Raw], Any]:
 
 
 def encode(src: str, dest: str, body: Body) -> bytes:
-    """Write one message as a line, spaced as Python's ``json.dumps`` does; UTF-8 stays as it is.
+    """Encode one message as a line, with the spaces of Python's ``json.dumps``; UTF-8 is not escaped.
 
     Raises:
-        TypeError, ValueError, OverflowError, RecursionError: the body holds something that JSON cannot say.
+        TypeError, ValueError, OverflowError, RecursionError: the body holds something that JSON cannot express.
     """
     return msgspec.json.format(_encode_json({"src": src, "dest": dest, "body": body}), indent=0) + b"\n"
 
 
 def reply_template(src: str, dest: str, type_: str, fields: Mapping[str, Any]) -> bytes:
-    """Write a reply as a line that lacks two numbers: ``template % (in_reply_to, msg_id)``.
+    """Encode a reply without its two numbers; ``template % (in_reply_to, msg_id)`` is the line.
 
     Raises:
         TypeError, ValueError, OverflowError, RecursionError: as :func:`encode`.
@@ -189,7 +189,7 @@ def reply_template(src: str, dest: str, type_: str, fields: Mapping[str, Any]) -
 
 
 def _explain(error: Exception) -> str:
-    """Say what is wrong, the field first."""
+    """Return what is wrong, after the name of the field."""
     if isinstance(error, RecursionError):
         return "nested too deep"
     found = re.fullmatch(r"(.*) - at `\$\.?(.*)`", str(error))
