@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = [
-    "DrainTimeout",
-    "Draining",
-    "ErrorCode",
-    "MisuseError",
-    "NodeError",
-    "RequestError",
-    "UnreadableLine",
-]
+__all__ = ["DrainTimeout", "Draining", "ErrorCode", "MisuseError", "NodeError", "RequestError"]
 
 
 class ErrorCode(IntEnum):
@@ -74,10 +66,3 @@ class RequestError(NodeError):
         self.code = int(code)
         # Whatever the text was made of, it can be sent.
         self.text = str(text).encode(errors="replace").decode()
-
-
-class UnreadableLine(RequestError):
-    """A line without a readable ``src``: nobody in particular to answer."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(ErrorCode.MALFORMED_REQUEST, text)

@@ -8,7 +8,6 @@ import tempfile
 from dataclasses import fields
 from pathlib import Path
 
-import msgspec
 from prometheus_client import generate_latest
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -54,7 +53,7 @@ class DocsTests(SynchronousTestCase):
     def test_fields(self) -> None:
         """Every field of the picture is explained, in its order, and each figure of a drain is in the picture."""
         table = TEXT.split("## The picture")[1].split("## Figures")[0]
-        names = [field.name for field in msgspec.structs.fields(Picture)]
+        names = [field.name for field in fields(Picture)]
         self.assertEqual(re.findall(r"(?m)^\| `(\w+)` \|", table), names)
         for field in fields(Statistics):
             self.assertIn(field.name, [name.removesuffix("_ms") for name in names])

@@ -21,9 +21,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
-import msgspec
 import pyte
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -251,7 +251,7 @@ class DrainTests(CliCase):
     def test_closed_at_the_deadline(self) -> None:
         """A node that is gone at its deadline, with work left the moment before, has cut it for all that is known."""
         last = picture(19_950, remaining=3)
-        answers = {"type": "tcp_shutdown_ok"}, {"type": "statistics_ok", **msgspec.structs.asdict(last)}
+        answers = {"type": "tcp_shutdown_ok"}, {"type": "statistics_ok", **asdict(last)}
         with server(*(json.dumps({"body": body}).encode() + b"\n" for body in answers)) as endpoint:
             status, output, _ = self.run_command("drain", endpoint)
         self.assertEqual(status, CUT)
@@ -321,7 +321,7 @@ def picture(took_ms: int, remaining: int) -> Picture:
         took_ms=took_ms,
         left_ms=20_000 - took_ms,
         at_deadline="",
-        oldest=[],
+        oldest=(),
     )
 
 

@@ -10,9 +10,10 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from twisted_node.drain import Drain
+from twisted_node.node._about import answer_about_drain
 from twisted_node.node._node import Node
 from twisted_node.node._protocol import NodeFactory, NodeProtocol
-from twisted_node.node._workload import answer_about_drain, answer_requests
+from twisted_node.node._workload import answer_requests
 from twisted_node.server._connections import Connections
 
 
@@ -99,7 +100,7 @@ class House:
         self.drain = Drain(self.clock, self.clock.seconds)
         self.node = Node(node_id)
         answer_requests(self.node)
-        answer_about_drain(self.node, 25.0)
+        answer_about_drain(self.node.registry, self.drain, 25.0)
         self.node.bind(self.drain, max_in_flight=max_in_flight)
         self.connections = Connections(self.clock, linger)
 

@@ -18,13 +18,13 @@ from twisted_node.command._options import Options
 from twisted_node.drain import Drain, Statistics, settle_collector
 from twisted_node.errors import MisuseError
 from twisted_node.node import Node, NodeFactory
+from twisted_node.node._about import answer_about_drain, answer_statistics
 from twisted_node.node._standard_io import StandardStreams, StandardStreamsFactory
 from twisted_node.node._streams import free_standard_output, take_standard_streams
-from twisted_node.node._workload import answer_about_drain, answer_requests
+from twisted_node.node._workload import answer_requests
 from twisted_node.process import own_process
 from twisted_node.server import DrainingService
 from twisted_node.server._listening import Listener
-from twisted_node.server._status import answer_statistics
 from twisted_node.watch import Notifier
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ def _make_node(server: DrainingService, options: Options, on_sockets: bool) -> N
     else:
         node = app if isinstance(app, Node) else load_node(app)
     try:
-        answer_about_drain(node, options["drain-timeout"])
-        answer_statistics(node, server)
+        answer_about_drain(node.registry, server.drain, options["drain-timeout"])
+        answer_statistics(node.registry, server)
     except MisuseError as error:
         raise MisuseError(f"{error}; every node answers about its drain by itself") from None
     node_id = options["node-id"] or node.node_id or ("n1" if on_sockets else None)

@@ -2,7 +2,7 @@
 
 from twisted_node.node._handlers import Answer, Fixed, Request
 from twisted_node.node._node import Node
+from twisted_node.node._plain import PlainBody
 from twisted_node.node._protocol import NodeFactory
-from twisted_node.node._wire import PlainBody
 
 __all__ = ["Answer", "Fixed", "Node", "NodeFactory", "PlainBody", "Request"]

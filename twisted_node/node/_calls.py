@@ -1,15 +1,19 @@
-"""Calls to other nodes: what has been sent, until its reply comes, its time is up, or no reply can come any more."""
+"""Messages to other nodes, and the calls that wait for their reply."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from twisted_node._seconds import check_seconds
 from twisted_node.errors import ErrorCode, MisuseError, RequestError
 from twisted_node.node._handlers import Asker
+from twisted_node.node._outgoing import Outgoing
 from twisted_node.node._wire import Body, Message, body_decoder
 
 __all__ = ["Calls"]
@@ -17,8 +21,9 @@ __all__ = ["Calls"]
 _log = Logger()
 _decode_body = body_decoder(dict)
 
-#: Seconds until a call fails that no reply can come to: whoever tries for ever must not keep the process busy with it.
-_MOMENT = 0.01
+#: Seconds until a call fails for which no reply can come. If it failed at once, a handler that tries again without end
+#: would keep the process from doing anything else.
+_SECONDS_UNTIL_REFUSED = 0.01
 
 
 @dataclass
@@ -29,76 +34,70 @@ class _Call:
 
 
 class Calls:
-    """The calls of one node that wait for their reply, and the way that replies come.
+    """The calls of one node.
 
-    Replies are delivered whatever the phase of the drain, so that work in flight which waits for one can end.
+    Replies are delivered in every phase of the drain, so that work in flight which waits for one can end.
+
+    Args:
+        outgoing: numbers and encodes the messages.
+        clock: for timeouts.
     """
 
-    def __init__(self) -> None:
-        #: Why no reply can come any more; empty while one can.
-        self.ended = ""
+    def __init__(self, outgoing: Outgoing, clock: IReactorTime) -> None:
+        self._outgoing = outgoing
+        self._clock = clock
         self._route: Asker | None = None
+        # Why no reply can come any more; empty while one can.
+        self._ended = ""
         self._pending: dict[int, _Call] = {}
 
     def open(self, route: Asker) -> None:
-        """Take a connection as the way to other nodes and back."""
+        """Reach other nodes through a connection from now on."""
         self._route = route
 
     def end(self, reason: str) -> None:
-        """Learn that no reply can come any more: every call fails now, and every later one.
+        """Let every pending and every later call fail, because no reply can come any more.
 
         Args:
             reason: for the error's text.
         """
-        self.ended = reason
+        self._ended = reason
         pending, self._pending = self._pending, {}
         for call in pending.values():
             call.timer.cancel()
             call.reply.errback(self._no_reply())
 
-    def way(self) -> Asker:
-        """Find the way to other nodes.
+    def send(self, dest: str, body: Mapping[str, Any]) -> None:
+        """Send a message to another node; as :meth:`~twisted_node.node.Node.send`."""
+        route = self._find_route()
+        route.send(self._outgoing.message(dest, body)[1])
 
-        Raises:
-            MisuseError: there is none.
-        """
-        if self._route is None:
-            raise MisuseError("no way to other nodes: they are reached over standard input and output only")
-        return self._route
-
-    def call(self, dest: str, msg_id: int, line: bytes, timeout: float, clock: IReactorTime) -> Deferred[Body]:
-        """Send a request, and wait for its reply.
-
-        Args:
-            dest: the node that is to reply.
-            msg_id: the request's.
-            line: the request.
-            timeout: seconds.
-            clock: for the timeout.
-
-        Returns:
-            As :meth:`~twisted_node.node.Node.rpc`.
-        """
-        reply: Deferred[Body] = Deferred(lambda _: self._take(msg_id).timer.cancel())
-        timer = clock.callLater(timeout, self._time_is_up, msg_id, timeout)
+    def rpc(self, dest: str, body: Mapping[str, Any], timeout: float) -> Deferred[Body]:
+        """Send a request to another node; as :meth:`~twisted_node.node.Node.rpc`."""
+        check_seconds("timeout", timeout)
+        route = self._find_route()
+        if self._ended:
+            return self._refuse()
+        msg_id, line = self._outgoing.message(dest, body)
+        reply: Deferred[Body] = Deferred(lambda _: self._pending.pop(msg_id).timer.cancel())
+        timer = self._clock.callLater(timeout, self._time_out, msg_id, timeout)
         self._pending[msg_id] = _Call(dest, reply, timer)
-        self.way().send(line)
-        return reply
-
-    def refuse(self, clock: IReactorTime) -> Deferred[Body]:
-        """Fail a call that no reply can come to, in a moment."""
-        reply: Deferred[Body] = Deferred(lambda _: timer.cancel())
-        timer = clock.callLater(_MOMENT, reply.errback, self._no_reply())
+        route.send(line)
         return reply
 
     def deliver(self, message: Message, asker: Asker) -> None:
-        """Give a reply to the call that waits for it, if one does."""
+        """Give a reply to the call that waits for it, if there is one.
+
+        Args:
+            message: the reply.
+            asker: where it came from.
+        """
         msg_id = message.in_reply_to
         call = self._pending.get(msg_id) if type(msg_id) is int and asker is self._route else None
         if call is None or call.dest != message.src:
             _log.debug("nothing waits for this reply: {reply.type} from {reply.src}", reply=message)
             return
-        self._take(msg_id).timer.cancel()
+        self._pending.pop(msg_id).timer.cancel()
         try:
             body = _read(message)
         except RequestError as error:
@@ -106,19 +105,31 @@ class Calls:
         else:
             call.reply.callback(body)
 
-    def _take(self, msg_id: int) -> _Call:
-        return self._pending.pop(msg_id)
+    def _find_route(self) -> Asker:
+        if self._route is None:
+            raise MisuseError("no way to other nodes: they are reached over standard input and output only")
+        return self._route
 
-    def _time_is_up(self, msg_id: int, timeout: float) -> None:
-        call = self._take(msg_id)
+    def _refuse(self) -> Deferred[Body]:
+        reply: Deferred[Body] = Deferred(lambda _: timer.cancel())
+        timer = self._clock.callLater(_SECONDS_UNTIL_REFUSED, reply.errback, self._no_reply())
+        return reply
+
+    def _time_out(self, msg_id: int, timeout: float) -> None:
+        call = self._pending.pop(msg_id)
         call.reply.errback(RequestError(ErrorCode.TIMEOUT, f"no reply from {call.dest} within {timeout:g} s"))
 
     def _no_reply(self) -> RequestError:
-        return RequestError(ErrorCode.TIMEOUT, f"no reply can come: {self.ended}")
+        return RequestError(ErrorCode.TIMEOUT, f"no reply can come: {self._ended}")
 
 
 def _read(message: Message) -> Body:
-    """Read a reply; an error, or what cannot be read, is raised. Unless it says otherwise, it is indefinite."""
+    """Return the body of a reply.
+
+    Raises:
+        RequestError: it is an error, with the code that it has; crash (13), which is indefinite, if it has none or if
+            the reply cannot be read.
+    """
     try:
         body: Body = _decode_body(message.body)
     except RequestError as error:

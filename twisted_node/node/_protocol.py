@@ -16,9 +16,10 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_node.errors import ErrorCode, MisuseError, RequestError, UnreadableLine
+from twisted_node.errors import ErrorCode, MisuseError, RequestError
 from twisted_node.node._framing import Framing
 from twisted_node.node._node import Node
+from twisted_node.node._wire import UnreadableLine
 from twisted_node.server._closing import Close, GracefulClose
 from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections, IDrainingFactory

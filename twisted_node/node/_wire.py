@@ -1,6 +1,6 @@
-"""Bytes to messages and back. Pure: no Twisted, no state.
+"""Messages decoded from bytes and encoded to bytes. Pure functions: no Twisted, no state.
 
-A message is one JSON object a line: ``{"src", "dest", "body": {"type", "msg_id"?, "in_reply_to"?, ...}}``.
+A message is one line with one JSON object: ``{"src", "dest", "body": {"type", "msg_id"?, "in_reply_to"?, ...}}``.
 Keys may come in any order; unknown ones are ignored.
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Union
+from typing import Annotated, Any
 
 import msgspec
 
-from twisted_node.errors import ErrorCode, RequestError, UnreadableLine
+from twisted_node.errors import ErrorCode, RequestError
 
 __all__ = [
     "MAX_SOURCE",
@@ -20,37 +20,43 @@ __all__ = [
     "UNENCODABLE",
     "Body",
     "Message",
-    "PlainBody",
+    "Milliseconds",
+    "Name",
+    "UnreadableLine",
     "body_decoder",
     "decode",
     "encode",
-    "plain_decoder",
     "reply_template",
 ]
 
-#: The longest ``src`` and ``dest`` taken, in characters: a request in flight keeps both.
+#: The longest ``src`` and ``dest`` accepted, in characters: each request in flight keeps both in memory.
 MAX_SOURCE = 1024
+#: A ``src`` or ``dest``.
+Name = Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)]
 
 #: A body as plain data.
 Body = dict[str, Any]
 
+#: A field of a body: milliseconds, from 0 to an hour.
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] | Annotated[float, msgspec.Meta(ge=0, le=3_600_000)]
 
-class PlainBody(msgspec.Struct):
-    """The base of bodies that may be read together with their message: in 0.2 instead of 0.4 microseconds.
 
-    A handler then gets an object of a subclass, with fields of its own: it equals none of the class itself, and
-    ``msgspec.to_builtins`` shows more. Any other body is exactly what its handler was registered with.
+class UnreadableLine(RequestError):
+    """A line without a readable ``src``, so that it is not known whom to answer.
+
+    Args:
+        text: what is wrong with the line.
     """
 
-
-_Name = Annotated[str, msgspec.Meta(max_length=MAX_SOURCE)]
+    def __init__(self, text: str) -> None:
+        super().__init__(ErrorCode.MALFORMED_REQUEST, text)
 
 
 class Message(msgspec.Struct, gc=False):
-    """One line, as far as every message is alike.
+    """One line, with the fields that every message has.
 
-    ``body`` still is JSON. ``type`` is None if the message has a readable ``src`` and is malformed all the same;
-    ``fault`` then says how. ``msg_id`` and ``in_reply_to`` are what was sent, of any type.
+    ``body`` is not decoded yet. ``msg_id`` and ``in_reply_to`` are what was sent, of any type. If the message is
+    malformed but has a readable ``src``, ``type`` is None and ``fault`` says what is wrong.
     """
 
     src: str
@@ -62,11 +68,11 @@ class Message(msgspec.Struct, gc=False):
     fault: str = ""
 
 
-# Without gc here and above, the collector does not count them: decoding takes half the time.
+# gc=False here and above: the garbage collector does not track these objects, and decoding takes half the time.
 class _Envelope(msgspec.Struct, gc=False):
-    src: _Name
+    src: Name
     body: msgspec.Raw
-    dest: _Name = ""
+    dest: Name = ""
 
 
 class _Head(msgspec.Struct, gc=False):
@@ -90,21 +96,21 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
 _encode_json = msgspec.json.Encoder().encode
 
-#: What msgspec raises for bytes that are no JSON, no UTF-8, or nested too deep.
+#: What msgspec raises for bytes that are not JSON, not UTF-8, or nested too deep.
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-#: What it raises for something that JSON cannot say.
+#: What msgspec raises for something that JSON cannot express.
 UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 def decode(line: bytes) -> Message:
-    """Read one line.
+    """Decode one line.
 
     Args:
         line: UTF-8 JSON, with or without white space around it.
 
     Returns:
-        The message; its ``fault`` is set if there is somebody to answer but nothing to do.
+        The message; its ``fault`` is set if it is malformed but has a readable ``src``.
 
     Raises:
         UnreadableLine: there is no readable ``src``.
@@ -118,7 +124,7 @@ def decode(line: bytes) -> Message:
 
 
 def _decode_loosely(line: bytes, error: Exception) -> Message:
-    """Find out whom to answer, and which field is wrong."""
+    """Decode the fields that can be decoded, and find out which one is wrong."""
     try:
         envelope = msgspec.json.decode(line, type=_LooseEnvelope)
     except UNDECODABLE:
@@ -142,13 +148,13 @@ def _fault_of_name(field: str, name: Any) -> str:
 
 
 def body_decoder(body_type: type[Any]) -> Callable[[msgspec.Raw], Any]:
-    """Make the function that turns a message's body into what a handler wants.
+    """Make the function that decodes a message's body for its handler.
 
     Args:
         body_type: a ``msgspec.Struct`` with the fields and their ranges, or ``dict`` for plain data.
 
     Returns:
-        A function of the body. It raises ``RequestError``, malformed request (12), naming the field.
+        A function of the body. It raises ``RequestError`` with malformed request (12), and names the wrong field.
     """
     decode_json = msgspec.json.Decoder(Body if body_type is dict else body_type).decode
 
@@ -161,69 +167,17 @@ def body_decoder(body_type: type[Any]) -> Callable[[msgspec.Raw], Any]:
     return decode_body
 
 
-def plain_decoder(body_types: Mapping[str, type[Any]]) -> Callable[[bytes], Any]:
-    """Make the function that reads a plain request in one pass, with its body: 0.2 instead of 0.4 microseconds.
-
-    Args:
-        body_types: what the bodies are, by the type of the message; those that are ``PlainBody`` are read.
-
-    Returns:
-        A function of one line. It returns an object with ``src``, ``dest`` and
-        ``body``, whose ``type_`` is the type of the message. It raises one of ``UNDECODABLE`` if the line is not a
-        request of these types, with an integer ``msg_id`` and no fault.
-    """
-    bodies = tuple(
-        msgspec.defstruct(
-            f"{body_type.__name__}Body",
-            [("msg_id", int), ("in_reply_to", None, None)],
-            bases=(body_type,),
-            namespace={"type_": type_},
-            tag_field="type",
-            tag=type_,
-            kw_only=True,
-            gc=False,
-        )
-        for type_, body_type in body_types.items()
-        if _can_be_extended(body_type)
-    )
-    if not bodies:
-        return _decode_none
-    any_body: Any = Union[(*bodies, _NeverABody)]
-    envelope = msgspec.defstruct("Envelope", [("src", _Name), ("body", any_body), ("dest", _Name, "")], gc=False)
-    return msgspec.json.Decoder(envelope).decode
-
-
-class _NeverABody(msgspec.Struct, tag_field="type", tag=""):
-    """Of one type alone, msgspec would not ask for the tag; this is the second, which nothing can be."""
-
-    nothing: Annotated[int, msgspec.Meta(ge=1, le=0)]
-
-
-def _decode_none(_: bytes) -> Any:
-    raise msgspec.DecodeError
-
-
-def _can_be_extended(body_type: type[Any]) -> bool:
-    """Say whether a type of bodies leaves room for what every body has besides."""
-    if not (isinstance(body_type, type) and issubclass(body_type, PlainBody)):
-        return False
-    config = body_type.__struct_config__
-    if config.forbid_unknown_fields or config.array_like or config.tag is not None:
-        return False
-    return not {"type", "msg_id", "in_reply_to"}.intersection(body_type.__struct_encode_fields__)
-
-
 def encode(src: str, dest: str, body: Body) -> bytes:
-    """Write one message as a line, spaced as Python's ``json.dumps`` does; UTF-8 stays as it is.
+    """Encode one message as a line, with the spaces of Python's ``json.dumps``; UTF-8 is not escaped.
 
     Raises:
-        TypeError, ValueError, OverflowError, RecursionError: the body holds something that JSON cannot say.
+        TypeError, ValueError, OverflowError, RecursionError: the body holds something that JSON cannot express.
     """
     return msgspec.json.format(_encode_json({"src": src, "dest": dest, "body": body}), indent=0) + b"\n"
 
 
 def reply_template(src: str, dest: str, type_: str, fields: Mapping[str, Any]) -> bytes:
-    """Write a reply as a line that lacks two numbers: ``template % (in_reply_to, msg_id)``.
+    """Encode a reply without its two numbers; ``template % (in_reply_to, msg_id)`` is the line.
 
     Raises:
         TypeError, ValueError, OverflowError, RecursionError: as :func:`encode`.
@@ -235,7 +189,7 @@ def reply_template(src: str, dest: str, type_: str, fields: Mapping[str, Any]) -
 
 
 def _explain(error: Exception) -> str:
-    """Say what is wrong, the field first."""
+    """Return what is wrong, after the name of the field."""
     if isinstance(error, RecursionError):
         return "nested too deep"
     found = re.fullmatch(r"(.*) - at `\$\.?(.*)`", str(error))

@@ -1,46 +1,30 @@
-"""What the node answers: ``tcp_request``, and what every node says about its drain."""
+"""The workload of the task: ``tcp_request``, which takes as long as the client says."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
-from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_node.drain import Phase
-from twisted_node.names import printable
 from twisted_node.node._handlers import Answer, Fixed, Request
 from twisted_node.node._node import Node
-from twisted_node.node._wire import Body, PlainBody
+from twisted_node.node._plain import PlainBody
+from twisted_node.node._wire import Body, Milliseconds
 
-__all__ = ["DrainStatus", "TcpRequest", "TcpShutdown", "answer_about_drain", "answer_requests"]
-
-#: Milliseconds, up to an hour.
-_Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] | Annotated[float, msgspec.Meta(ge=0, le=3_600_000)]
+__all__ = ["TcpRequest", "answer_requests"]
 
 
 class TcpRequest(PlainBody):
-    """Work that takes ``latency_ms``; what it is about (``data``) matters to nobody."""
+    """Work that takes ``latency_ms``. The field ``data``, if there is one, is ignored."""
 
-    latency_ms: _Milliseconds = 0
-
-
-class TcpShutdown(msgspec.Struct):
-    """A drain, with its deadline; UNSET for the node's own."""
-
-    drain_timeout_ms: _Milliseconds | UnsetType = UNSET
-
-
-class DrainStatus(msgspec.Struct):
-    """A question about the drain."""
+    latency_ms: Milliseconds = 0
 
 
 class _Processing(Deferred[Body]):
-    """A request being processed: fires with its answer when its time has come.
+    """A request being processed: fires with its answer when its latency has passed.
 
-    A class, for 100,000 of them in flight: closures would take 400 bytes more for each.
+    This is a class because 100,000 of them may be in flight: closures would take 400 bytes more for each.
     """
 
     __slots__ = ("_latency_ms", "_timer")
@@ -51,7 +35,7 @@ class _Processing(Deferred[Body]):
         self._timer = clock.callLater(latency_ms / 1000, self._processed)
 
     def _processed(self) -> None:
-        # The timer knows us: apart, neither needs the garbage collector.
+        # Breaks the reference cycle with the timer, so that neither needs the garbage collector.
         del self._timer
         self.callback({"result": "processed", "duration_ms": self._latency_ms})
 
@@ -61,7 +45,7 @@ def _stop(processing: Any) -> None:
 
 
 def answer_requests(node: Node) -> None:
-    """Have a node answer ``tcp_request``, ``latency_ms`` after it came."""
+    """Have a node answer ``tcp_request``, ``latency_ms`` after it arrived."""
     at_once = Fixed(result="processed", duration_ms=0)
 
     def tcp_request(request: Request[TcpRequest]) -> Answer:
@@ -76,30 +60,3 @@ def answer_requests(node: Node) -> None:
         refused={"type": "tcp_request_error", "error": "server_shutting_down"},
         cut={"type": "tcp_request_error", "error": "drain_timeout"},
     )(tcp_request)
-
-
-def answer_about_drain(node: Node, drain_timeout: float) -> None:
-    """Have a node answer ``tcp_shutdown`` and ``tcp_drain_status``, in every phase.
-
-    Args:
-        node: any node.
-        drain_timeout: seconds until the deadline of a drain whose message names none.
-    """
-
-    @node.handle("tcp_shutdown", TcpShutdown, while_draining=True, control=True)
-    def tcp_shutdown(request: Request[TcpShutdown]) -> dict[str, Any]:
-        drain, asked_ms = node.drain, request.body.drain_timeout_ms
-        status = drain.phase.value if drain.ended else "draining"
-        in_flight = drain.in_flight
-        request.asker.keep_open()
-        drain.begin(
-            drain_timeout if asked_ms is UNSET else asked_ms / 1000, f"tcp_shutdown from {printable(request.src, 100)}"
-        )
-        return {"status": status, "in_flight": in_flight}
-
-    @node.handle("tcp_drain_status", DrainStatus, while_draining=True)
-    def tcp_drain_status(request: Request[DrainStatus]) -> dict[str, Any]:
-        statistics = node.drain.statistics(oldest=0)
-        phase = Phase.SERVING if statistics.phase is Phase.LAME_DUCK else statistics.phase
-        took_ms = round(statistics.took * 1000)
-        return {"status": phase.value, "remaining": statistics.remaining, "took_ms": took_ms}

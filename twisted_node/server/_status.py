@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import msgspec
+from dataclasses import dataclass
 
 from twisted_node.drain import Phase, Statistics
-from twisted_node.node._handlers import Request
-from twisted_node.node._node import Node
-from twisted_node.node._wire import Body
 from twisted_node.server._service import MAX_GRACE, DrainingService
 
-__all__ = ["Named", "Picture", "answer_statistics", "describe"]
+__all__ = ["Named", "Picture", "describe"]
 
 
-class Named(msgspec.Struct):
+@dataclass(frozen=True)
+class Named:
     """One request, and its age in milliseconds."""
 
     name: str
     age_ms: int
 
 
-class Picture(msgspec.Struct):
+@dataclass(frozen=True)
+class Picture:
     """A server at one moment: :class:`~twisted_node.drain.Statistics` as plain data, with the open connections.
 
     Times are in whole milliseconds.
@@ -45,11 +44,7 @@ class Picture(msgspec.Struct):
     #: What happens then, in words.
     at_deadline: str
     #: The oldest requests in flight, or once the drain has ended the oldest that were cut.
-    oldest: list[Named]
-
-
-class _StatisticsRequest(msgspec.Struct):
-    """A question about all that is known of the drain."""
+    oldest: tuple[Named, ...]
 
 
 def describe(service: DrainingService, *, oldest: int = 10) -> Picture:
@@ -60,7 +55,7 @@ def describe(service: DrainingService, *, oldest: int = 10) -> Picture:
         oldest: how many of the oldest requests to name.
 
     Returns:
-        The picture; ``msgspec.json.encode`` makes JSON of it.
+        The picture; ``dataclasses.asdict`` makes plain data of it.
     """
     statistics = service.drain.statistics(oldest)
     left = _left(service, statistics)
@@ -77,22 +72,8 @@ def describe(service: DrainingService, *, oldest: int = 10) -> Picture:
         took_ms=round(statistics.took * 1000),
         left_ms=None if left is None else round(left * 1000),
         at_deadline=_at_deadline(service, statistics, left),
-        oldest=[Named(str(name), round(age * 1000)) for name, age in statistics.oldest],
+        oldest=tuple(Named(str(name), round(age * 1000)) for name, age in statistics.oldest),
     )
-
-
-def answer_statistics(node: Node, service: DrainingService) -> None:
-    """Have a node answer ``statistics``, on standard input and control endpoints, in every phase.
-
-    Args:
-        node: any node.
-        service: what it tells about.
-    """
-
-    @node.handle("statistics", _StatisticsRequest, while_draining=True, control=True)
-    def statistics(request: Request[_StatisticsRequest]) -> Body:
-        picture: Body = msgspec.to_builtins(describe(service))
-        return picture
 
 
 def _left(service: DrainingService, statistics: Statistics) -> float | None:

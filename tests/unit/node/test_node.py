@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
@@ -14,11 +18,12 @@ from zope.interface import implementer
 
 from tests.support.lines import INIT, INIT_OK, bodies, message
 from tests.support.memory import House, Sink
-from twisted_node.drain import Phase
+from twisted_node.drain import Drain, Phase, Statistics
 from twisted_node.errors import ErrorCode, MisuseError, RequestError
 from twisted_node.node._handlers import Answer, Fixed, Request
 from twisted_node.node._node import Node
-from twisted_node.node._wire import PlainBody
+from twisted_node.node._outgoing import Identity, Outgoing
+from twisted_node.node._plain import PlainBody
 
 
 class NodeTestCase(SynchronousTestCase):
@@ -216,7 +221,7 @@ class CheckTests(NodeTestCase):
         self.assertEqual(code(message("sized", "x")), 11)
         house.node.node_id = "n1"
         self.assertEqual(bodies(house.ask(message("sized", "x")))[0]["text"], "too many requests in flight")
-        house.node.max_in_flight = 1
+        house.node.bind(house.drain, max_in_flight=1)
         self.assertEqual(code(message("sized", "x")), 12)
         self.assertIn("msg_id", bodies(house.ask(message("sized", "x")))[0]["text"])
         self.assertIn("size", bodies(house.ask(message("sized")))[0]["text"])
@@ -700,6 +705,121 @@ class PlainRequest(PlainBody):
     count: int = 0
 
 
+class How(PlainBody):
+    """How a request is to be answered."""
+
+    how: str
+
+
+HOWS = (
+    *("fixed", "spoilt", "fields", "type", "none", "unencodable", "fired", "later", "two", "coroutine"),
+    *("duck", "drain", "cut", "rename", "error", "exit"),
+)
+
+
+async def coroutine() -> dict[str, int]:
+    """Answer as a coroutine."""
+    return {"a": 1}
+
+
+def figures(drain: Drain) -> Statistics:
+    """The statistics of a drain, with texts for names."""
+    statistics = drain.statistics()
+    return replace(statistics, oldest=tuple((str(name), age) for name, age in statistics.oldest))
+
+
+class TwoWaysTests(SynchronousTestCase):
+    """The short way, for a chunk of plain requests, and the long way, for any line."""
+
+    def serve(self, hows: list[str], max_in_flight: int, *, at_once: bool, gone: bool) -> tuple[Any, ...]:
+        """Answer requests in different manners; return all that can be seen of it."""
+        house, sink = House(max_in_flight=max_in_flight), Sink()
+        sink.gone = gone
+        node, drain = house.node, house.drain
+        fixed, spoilt = Fixed(a=1), Fixed(values=[1])
+        spoilt["values"].append(object())
+        seen: list[Any] = []
+        node.observer = lambda *event: seen.append(event)
+        answers: dict[str, Callable[[], Answer]] = {
+            "fixed": lambda: fixed,
+            "spoilt": lambda: spoilt,
+            "fields": lambda: {"a": 1},
+            "type": lambda: {"type": "b"},
+            "none": lambda: None,
+            "unencodable": lambda: {"a": object()},
+            "fired": lambda: succeed({"a": 1}),
+            "later": Deferred,
+            "two": lambda: drain.track("more", Deferred()),
+            "coroutine": coroutine,
+        }
+        acts: dict[str, Callable[[], object]] = {
+            "duck": lambda: drain.lame_duck(5, 5),
+            "drain": lambda: drain.begin(5),
+            "cut": lambda: drain.begin(0),
+            "rename": lambda: setattr(node, "node_id", "n2"),
+        }
+
+        @node.handle("how", How)
+        def how(request: Request[How]) -> Answer:
+            seen.append((str(request), request.dest, request.started, figures(drain)))
+            if request.body.how == "error":
+                raise RequestError(1000, "no")
+            if request.body.how == "exit":
+                raise SystemExit
+            if request.body.how in acts:
+                acts[request.body.how]()
+                return fixed
+            return answers[request.body.how]()
+
+        lines = [message("how", number, src=f"c{number % 2}", how=how) for number, how in enumerate(hows)]
+        if at_once:
+            # In two chunks: the second may find requests in flight.
+            for chunk in lines[:2], lines[2:]:
+                node.receive_lines(b"".join(chunk), sink)
+        else:
+            for line in lines:
+                node.receive(line[:-1], sink)
+        house.clock.advance(1)
+        self.flushLoggedErrors()
+        return sink.output, sink.in_flight, figures(drain), seen
+
+    @given(st.lists(st.sampled_from(HOWS)), st.sampled_from([1, 3, 100_000]), st.booleans())
+    @settings(deadline=None)
+    def test_two_ways_are_equal(self, hows: list[str], max_in_flight: int, gone: bool) -> None:
+        """Whatever the handlers do, both ways give the same lines, counts, statistics and events."""
+        self.assertEqual(
+            self.serve(hows, max_in_flight, at_once=True, gone=gone),
+            self.serve(hows, max_in_flight, at_once=False, gone=gone),
+        )
+
+
+class UnboundTests(SynchronousTestCase):
+    """A node that is not bound to a drain yet."""
+
+    def test_misuse(self) -> None:
+        """What needs a drain says that the node has none."""
+        node = Node("n1")
+        uses: list[Callable[[], object]] = [
+            lambda: node.drain,
+            lambda: node.clock,
+            lambda: node.calls,
+            node.start,
+            lambda: node.send("n2", {"type": "read"}),
+            lambda: node.rpc("n2", {"type": "read"}),
+            lambda: node.receive_lines(b"\n", Sink()),
+            lambda: node.receive(b"", Sink()),
+        ]
+        for use in uses:
+            error = self.assertRaises(MisuseError, use)
+            self.assertEqual(str(error), "the node is not bound to a drain yet: call its bind method first")
+
+    def test_known_before(self) -> None:
+        """Its name, and what it counts, are there from the beginning."""
+        node = Node()
+        self.assertEqual((node.node_id, node.node_ids), (None, ()))
+        self.assertEqual((node.observer, node.unreadable_lines), (None, 0))
+
+
 class PlainTests(SynchronousTestCase):
     """Requests that take the short way, as those of a chunk do that are all plain."""
 
@@ -751,11 +871,13 @@ class PlainTests(SynchronousTestCase):
 
     def test_many_clients(self) -> None:
         """What is kept encoded for clients does not grow for ever, and is right for each."""
+        outgoing = Outgoing(Identity("n1"), self.house.drain)
+        nothing = Fixed()
         for number in range(2500):
             sink = Sink()
-            self.house.node.receive_lines(message("count", 1, src=f"c{number}", count=0), sink)
+            outgoing.fixed_reply(f"c{number}", 1, sink, "count_ok", nothing)
             self.assertIn(f'"dest": "c{number}"'.encode(), sink.output)
-        self.assertLessEqual(len(self.house.node._outgoing._templates), 1000)
+        self.assertLessEqual(len(outgoing._templates), 1000)
 
     def test_fixed(self) -> None:
         """An answer that is always the same may not say what the node says."""

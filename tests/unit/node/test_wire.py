@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -11,16 +12,17 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.lines import message
-from twisted_node.errors import RequestError, UnreadableLine
+from twisted_node.errors import RequestError
+from twisted_node.node._plain import PlainBody
+from twisted_node.node._registry import Registry
 from twisted_node.node._wire import (
     MAX_SOURCE,
     UNDECODABLE,
     Message,
-    PlainBody,
+    UnreadableLine,
     body_decoder,
     decode,
     encode,
-    plain_decoder,
 )
 
 
@@ -259,19 +261,32 @@ class AddStrictly(PlainBody, forbid_unknown_fields=True):
     number: int
 
 
+class AddHandled(PlainBody):
+    """A body with a field of the name that the decoder uses."""
+
+    handler_: int
+
+
+def decoder(body_type: Any) -> Callable[[bytes], Any]:
+    """The decoder for one handler, of the type add."""
+    registry = Registry()
+    registry.handle("add", body_type)(lambda _: None)
+    return registry.make_plain_decoder()
+
+
 class PlainTests(SynchronousTestCase):
     """Reading a plain request in one pass."""
 
     def setUp(self) -> None:
         """Know one type."""
-        self.decode = plain_decoder({"add": Add})
+        self.decode = decoder(Add)
 
     def test_plain(self) -> None:
         """Plain requests are read, with their bodies, white space around them or not."""
         first, second = message("add", 1, number=3), message("add", 2, src="c2", number=4, more=[])
         self.assertEqual(
             [
-                (m.src, m.dest, m.body.type_, m.body.msg_id, m.body.number)
+                (m.src, m.dest, m.body.handler_.type, m.body.msg_id, m.body.number)
                 for m in map(self.decode, (first, second, first[:-1], b" " + second[:-1] + b"\r"))
             ],
             [("c1", "n1", "add", 1, 3), ("c2", "n1", "add", 2, 4)] * 2,
@@ -299,6 +314,7 @@ class PlainTests(SynchronousTestCase):
 
     def test_no_room(self) -> None:
         """Bodies that leave no room for more, or are not known to be plain, are not read so."""
-        for body_type in (AddStrictly, dict, dict[str, int]):
-            with self.assertRaises(UNDECODABLE):
-                plain_decoder({"add": body_type})(message("add", 1, number=3))
+        for body_type in (AddStrictly, AddHandled, dict, dict[str, int]):
+            for line in message("add", 1, number=3), message("add", 1, handler_=4):
+                with self.assertRaises(UNDECODABLE):
+                    decoder(body_type)(line)

@@ -13,7 +13,8 @@ from tests.support.lines import message
 from tests.support.visitor import Visitor
 from twisted_node import Drain, DrainingService, DrainTimeout, Node
 from twisted_node.names import printable
-from twisted_node.server._status import answer_statistics, describe
+from twisted_node.node._about import answer_statistics
+from twisted_node.server._status import describe
 
 
 class Line:
@@ -94,7 +95,7 @@ class StatusTests(SynchronousTestCase):
     def ask(self, *, control: bool) -> dict[str, Any]:
         """Send ``statistics`` over a connection."""
         node = Node("n1")
-        answer_statistics(node, self.service)
+        answer_statistics(node.registry, self.service)
         node.bind(self.drain)
         line = Line(control=control)
         node.receive(message("statistics", 7), line)

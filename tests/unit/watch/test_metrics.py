@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.lines import message
 from tests.unit.server.test_status import Line
 from twisted_node import Drain, DrainingService, Node
-from twisted_node.node._workload import answer_about_drain, answer_requests
+from twisted_node.node._about import answer_about_drain
+from twisted_node.node._workload import answer_requests
 from twisted_node.watch._metrics import Metrics
 
 
@@ -35,7 +36,7 @@ class MetricsTests(SynchronousTestCase):
         self.metrics = Metrics(self.service)
         self.node = Node("n1")
         answer_requests(self.node)
-        answer_about_drain(self.node, 25)
+        answer_about_drain(self.node.registry, self.drain, 25)
         self.node.bind(self.drain)
         self.metrics.watch(self.node)
         self.client = Line(control=True)
