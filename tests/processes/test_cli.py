@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 import pty
@@ -25,20 +24,15 @@ from typing import Any
 
 import msgspec
 import pyte
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.lines import message
 from tests.support.paths import BIN
 from tests.support.patience import PATIENCE
+from tests.support.picture import picture
 from tests.support.processes import RUNNERS, Process
 from tests.support.sockets import connect, fill
-from twisted_node.command._cli import CLEAN, CUT, INTERRUPTED, NOT_ASKED, _Control
-from twisted_node.command._progress import best_display
-from twisted_node.errors import NodeError
-from twisted_node.server._status import Picture
+from twisted_node.command._cli import CLEAN, CUT, INTERRUPTED, NOT_ASKED
 
 COMMAND = str(BIN / "twisted-node")
 
@@ -159,24 +153,6 @@ class StatusTests(CliCase):
         self.assertIn("the node refuses: drain_timeout_ms: ", error)
 
 
-class ControlTests(SynchronousTestCase):
-    """The connection to a node, in memory."""
-
-    def test_silence(self) -> None:
-        """A node that does not answer is given up after ten seconds; what nobody asked for is ignored."""
-        clock = Clock()
-        control = _Control(clock)
-        control.makeConnection(StringTransport())
-        asked = Deferred.fromCoroutine(control.ask("statistics", {}))
-        clock.advance(9.9)
-        self.assertNoResult(asked)
-        clock.advance(0.1)
-        failure = self.failureResultOf(asked, NodeError)
-        self.assertEqual(failure.getErrorMessage(), "the node has not answered for 10 s")
-        control.dataReceived(b"too late\n")
-        control.connectionLost()
-
-
 class DrainTests(CliCase):
     """``twisted-node drain``, where it goes to no terminal."""
 
@@ -289,40 +265,6 @@ class DrainTests(CliCase):
     def test_terminated(self) -> None:
         """So does the end of its own supervisor's patience."""
         self.check_interrupted(signal.SIGTERM)
-
-
-class LinesTests(SynchronousTestCase):
-    """Plain lines."""
-
-    def test_quiet(self) -> None:
-        """A line comes when something has changed, and every five seconds while only the time does."""
-        output = io.StringIO()
-        self.patch(sys, "stdout", output)
-        display = best_display()
-        for took_ms in range(0, 12_000, 1000):
-            display.show(picture(took_ms, remaining=2 if took_ms < 7000 else 1))
-        display.close()
-        left = [line.split(", ")[1] for line in output.getvalue().splitlines()]
-        self.assertEqual(left, ["20.0 s left", "15.0 s left", "13.0 s left"])
-
-
-def picture(took_ms: int, remaining: int) -> Picture:
-    """A drain of 20 s after so many milliseconds."""
-    return Picture(
-        phase="draining",
-        reason="",
-        in_flight=remaining,
-        remaining=remaining,
-        connections=1,
-        finished=0,
-        refused=0,
-        cut=0,
-        undelivered=0,
-        took_ms=took_ms,
-        left_ms=20_000 - took_ms,
-        at_deadline="",
-        oldest=[],
-    )
 
 
 class Terminal:

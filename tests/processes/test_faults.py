@@ -8,11 +8,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.processes.test_sockets import LOCAL, SocketsTestCase
 from tests.support.lines import bodies, message
 from tests.support.patience import wait_until
 from tests.support.processes import RUNNERS, Process
-from tests.support.sockets import connect, connect_unix, read_to_end
+from tests.support.sockets import LOCAL, SocketsTestCase, connect, connect_unix, read_to_end
 
 
 class FaultTests(SocketsTestCase):

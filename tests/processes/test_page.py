@@ -16,11 +16,11 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.wait import WebDriverWait
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.admin import LOCAL, ports
 from tests.support.lines import message
 from tests.support.patience import PATIENCE
 from tests.support.processes import RUNNERS, Process
 from tests.support.sockets import connect, read_to_end
-from tests.unit.watch.test_admin import LOCAL, ports
 
 OPTIONS = (
     "--headless=new",

@@ -20,8 +20,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from tests.support.certificates import Certificates
-from tests.support.memory import House, MemoryTransport
+from tests.support.memory import House
 from tests.support.sockets import read_to_end
+from tests.support.transports import MemoryTransport
 from twisted_node.server._closing import GracefulClose
 from twisted_node.server._twisted import read_waiting, restore_half_close, unsent_bytes
 
@@ -404,7 +405,8 @@ class MemoryTests(SynchronousTestCase):
     def test_close(self) -> None:
         """Closing one is immediate, but for its linger."""
         clock, house = Clock(), House()
-        transport = MemoryTransport(house.connect().protocol)
+        transport = MemoryTransport()
+        transport.protocol = house.connect().protocol
         transport.registerProducer(house, True)
         close = GracefulClose(transport, clock, LINGER)
         close.begin()
