@@ -1,8 +1,7 @@
-"""``examples/site.tac`` as a real process, under clients that nobody here wrote, and under a storm of our own."""
+"""``examples/site.tac`` as a real process, under clients that nobody here wrote."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import shutil
@@ -10,16 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from unittest import SkipTest
 
 from twisted.trial.unittest import TestCase
 
-from benchmarks.http_storm import CLIENTS, Result, Storm
-from tests.support.paths import BIN, ROOT
 from tests.support.patience import PATIENCE, wait_until
-from tests.support.processes import Process
+from tests.support.site import start_site
 from tests.support.sockets import connect, read_to_end
 
 
@@ -31,16 +27,6 @@ def find(program: str) -> str:
             raise AssertionError(f"{program} is not installed")
         raise SkipTest(f"{program} is not installed")
     return path
-
-
-def start_site() -> tuple[Process, int]:
-    """Start the example; its log, which twistd writes to standard output, to standard error."""
-    process = Process(
-        *["/bin/sh", "-c", 'exec "$@" >&2', "sh"],
-        *[str(BIN / "twistd"), "-n", "--pidfile=", "-y", str(ROOT / "examples" / "site.tac")],
-        env={**os.environ, "PORT": "0"},
-    )
-    return process, process.port()
 
 
 class SiteTests(TestCase):
@@ -166,28 +152,6 @@ class SiteTests(TestCase):
         self.assertIn(b"503 Service Unavailable", read_to_end(busy))
         busy.close()
         self.assertEqual(self.process.wait(), 1)
-
-    def storm(self, **clients: int) -> Result:
-        """Let clients loose, stop the site, and see it end well, with nothing lost but what starved clients may."""
-
-        async def stop() -> None:
-            self.process.signal()
-            await asyncio.to_thread(self.process.wait)
-
-        result = asyncio.run(Storm(self.port, int(time.time()), clients or CLIENTS).run(stop))
-        self.assertEqual(sum(result.lost.values()), result.crossed, result)
-        self.assertLessEqual(result.crossed, 2)
-        self.assertGreater(result.answered, 100)
-        self.assertEqual(self.process.wait(), 0)
-        return result
-
-    def test_storm(self) -> None:
-        """A storm of clients in every state loses nothing, and every half-sent request is answered."""
-        self.assertEqual(self.storm().half_sent_answered, CLIENTS["half_sent"])
-
-    def test_nothing_slow(self) -> None:
-        """When no request takes any time, clients that ask all the time are not cut between two of them either."""
-        self.storm(keep_alive=30)
 
 
 class ImportTests(TestCase):
