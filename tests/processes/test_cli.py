@@ -193,14 +193,13 @@ class DrainTests(CliCase):
         """When nobody reads what it says any more, that stops the watching and not the drain."""
         node = self.start()
         self.send(node, 2500)
-        with subprocess.Popen(
-            [COMMAND, "drain", self.endpoint], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as watcher:
-            assert watcher.stdout is not None and watcher.stderr is not None
-            self.assertIn(b"1 remaining", watcher.stdout.readline())
-            watcher.stdout.close()
-            self.assertEqual(watcher.wait(PATIENCE), INTERRUPTED)
-            self.assertEqual(watcher.stderr.read(), b"")
+        watcher = Process(COMMAND, "drain", self.endpoint)
+        self.addCleanup(watcher.end)
+        self.assertIn(b"1 remaining", watcher.read_line())
+        assert watcher.popen.stdout is not None
+        watcher.popen.stdout.close()
+        self.assertEqual(watcher.wait(), INTERRUPTED)
+        self.assertEqual(watcher.log, "")
         self.assertEqual(node.wait(), 0)
 
     def test_unread(self) -> None:

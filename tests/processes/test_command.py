@@ -12,7 +12,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.lines import bodies, message
-from tests.support.paths import BIN
+from tests.support.paths import BIN, short_folder
 from tests.support.patience import PATIENCE
 from tests.support.processes import RUNNERS, Process, run
 from tests.support.sockets import connect
@@ -127,8 +127,7 @@ class SocketsTests(SynchronousTestCase):
 
     def test_background(self) -> None:
         """On sockets twistd may go to the background; there a signal drains too."""
-        folder = Path(self.mktemp()).absolute()
-        folder.mkdir()
+        folder = short_folder(self)
         socket_path = folder / "socket"
         command = [str(BIN / "twistd"), "--logfile=log", "--pidfile=pid", "node", "--listen", f"unix:{socket_path}"]
         subprocess.run(command, cwd=folder, timeout=PATIENCE, check=True)

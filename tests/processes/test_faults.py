@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from pathlib import Path
 from typing import Any
 
 from tests.support.lines import bodies, message
+from tests.support.paths import short_folder
 from tests.support.patience import wait_until
 from tests.support.processes import RUNNERS, Process
 from tests.support.sockets import LOCAL, SocketsTestCase, connect, connect_unix, read_to_end
@@ -50,7 +50,7 @@ class FaultTests(SocketsTestCase):
 
     def test_unix_path_removed(self) -> None:
         """A unix path that somebody removed is no hindrance: what waits is answered, and the exit is clean."""
-        path = str(Path(self.mktemp()).absolute())
+        path = str(short_folder(self) / "socket")
         process = self.start("--listen", f"unix:{path}")
         process.wait_for_log("listening on UNIX")
         connection = connect_unix(path)
@@ -66,7 +66,7 @@ class FaultTests(SocketsTestCase):
 
     def test_unix_path_taken_over(self) -> None:
         """A unix path that is a successor's by now is left to it."""
-        path = str(Path(self.mktemp()).absolute())
+        path = str(short_folder(self) / "socket")
         process = self.start("--listen", f"unix:{path}:lockfile=0")
         process.wait_for_log("listening on UNIX")
         os.unlink(path)
@@ -80,7 +80,7 @@ class FaultTests(SocketsTestCase):
 
     def test_disk_full_under_the_log(self) -> None:
         """A log that cannot be written disturbs no request, and no exit."""
-        path = str(Path(self.mktemp()).absolute())
+        path = str(short_folder(self) / "socket")
         with open("/dev/full", "w") as full:
             popen: subprocess.Popen[Any] = subprocess.Popen(
                 [*RUNNERS["python"], "--listen", f"unix:{path}"],

@@ -44,6 +44,7 @@ class SiteTests(TestCase):
         client = subprocess.Popen(
             [find(program), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+        self.addCleanup(client.communicate)
         self.addCleanup(client.kill)
         return client
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.support.certificates import Certificates
 from tests.support.lines import bodies, by_request, message
+from tests.support.paths import short_folder
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.processes import Process
 from tests.support.sockets import LOCAL, SocketsTestCase, connect, connect_unix, fill, read_to_end
@@ -65,7 +66,7 @@ class QueueTests(SocketsTestCase):
 
     def test_unix(self) -> None:
         """The same on a unix socket."""
-        path = str(Path(self.mktemp()).absolute())
+        path = str(short_folder(self) / "socket")
         process = self.start("--listen", f"unix:{path}:backlog=1024")
         process.wait_for_log("listening on UNIX")
         self.check(process, lambda: connect_unix(path))
@@ -135,7 +136,7 @@ class ControlTests(SocketsTestCase):
         process.signal()
         self.assertEqual(read_to_end(control), b"")
         control.close()
-        self.assertEqual(process.wait(5), 0)
+        self.assertEqual(process.wait(), 0)
 
     def test_timed_out(self) -> None:
         """What is cut is answered at once, the status says how many, and the exit status is 1."""

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.certificates import Certificates
 from tests.support.lines import message
+from tests.support.paths import short_folder
 from tests.support.patience import PATIENCE
 from tests.support.processes import RUNNERS, Process
 from tests.support.sockets import connect, connect_unix
@@ -148,7 +149,7 @@ class TortureTests(SynchronousTestCase):
 
     def test_unix(self) -> None:
         """The same on a unix socket, with fewer clients."""
-        path = str(Path(self.mktemp()).absolute())
+        path = str(short_folder(self) / "socket")
         process = self.start("--listen", f"unix:{path}:backlog=1024")
         process.wait_for_log("listening on UNIX")
         self.storm(process, lambda: connect_unix(path), FEWER, process.signal)

@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from tests.support.certificates import Certificates
 from tests.support.memory import House
+from tests.support.paths import short_folder
 from tests.support.sockets import read_to_end
 from tests.support.transports import MemoryTransport
 from twisted_node.server._closing import GracefulClose
@@ -215,7 +216,7 @@ class GracefulCloseTests(ClosingTestCase):
 
     async def test_unix(self) -> None:
         """A unix socket ends in the same way."""
-        client = await self.connect(f"unix:{self.mktemp()}")
+        client = await self.connect(f"unix:{short_folder(self) / 'socket'}")
         self.server.transport.write(MUCH)
         self.server.close.begin()
         self.assertEqual(len(await self.read(client)), len(MUCH))
