@@ -42,7 +42,9 @@ class WatchdogTests(SignalsTestCase):
         """A thread that never ends does not hold the process; the last line names it."""
         for process in self.check("thread"):
             self.assertEqual(bodies(process.read_rest())[0]["code"], 0)
-            self.assertRegex(process.log, "not ended in time; in flight: thread 2 from c1; threads: .*PoolThread")
+            self.assertRegex(
+                process.log, r"not ended in time; in flight: thread 2 from c1 \(\d+\.\d s\); threads: .*PoolThread"
+            )
 
     def test_busy_reactor(self) -> None:
         """A handler that never returns does not hold the process either, though the reactor hears of no signal."""
