@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 from typing import Any
 
@@ -90,8 +91,16 @@ class FaultTests(SocketsTestCase):
             )
         self.addCleanup(popen.wait)
         self.addCleanup(popen.kill)
-        wait_until(lambda: os.path.exists(path))
-        connection = connect_unix(path)
+        connections: list[socket.socket] = []
+
+        def is_listening() -> bool:
+            # The path is there a moment before anybody listens on it.
+            with contextlib.suppress(ConnectionRefusedError):
+                connections.append(connect_unix(path))
+            return bool(connections)
+
+        wait_until(is_listening)
+        (connection,) = connections
         self.addCleanup(connection.close)
         connection.sendall(b"junk\n" + message("tcp_request", 1, latency_ms=200))
         self.ask(connection, b"")
