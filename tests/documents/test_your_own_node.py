@@ -15,7 +15,7 @@ from tests.support.processes import run_to_end
 PAGE = (ROOT / "docs" / "your-own-node.md").read_text()
 
 
-class PageTests(SynchronousTestCase):
+class YourOwnNodeTests(SynchronousTestCase):
     """A reader who types what the page says sees what the page shows."""
 
     def test_page(self) -> None:

@@ -16,7 +16,7 @@ from tests.support.processes import RUNNERS, Process, run
 from tests.support.sockets import connect, read_to_end
 
 
-class ProcessTests(SynchronousTestCase):
+class AdminProcessTests(SynchronousTestCase):
     """The command with --admin, as a process."""
 
     def start(self, *options: str) -> Process:

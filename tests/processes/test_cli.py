@@ -96,7 +96,7 @@ class CliCase(SynchronousTestCase):
         return done.returncode, done.stdout, done.stderr
 
 
-class StatusTests(CliCase):
+class StatusCommandTests(CliCase):
     """``twisted-node status``."""
 
     def test_status(self) -> None:
@@ -315,7 +315,7 @@ class Terminal:
         os.close(self._ours)
 
 
-class TerminalTests(CliCase):
+class BarTests(CliCase):
     """``twisted-node drain`` on a terminal."""
 
     def drain(self, *command: str) -> Terminal:

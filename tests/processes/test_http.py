@@ -155,7 +155,7 @@ class SiteTests(TestCase):
         self.assertEqual(self.process.wait(), 1)
 
 
-class ImportTests(TestCase):
+class WebImportTests(TestCase):
     """What is not asked for is not imported."""
 
     def test_no_web(self) -> None:

@@ -81,7 +81,7 @@ def the_browser() -> webdriver.Chrome:
     return started
 
 
-class PageTests(SynchronousTestCase):
+class BrowserTests(SynchronousTestCase):
     """A drain, watched."""
 
     def setUp(self) -> None:

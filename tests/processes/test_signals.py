@@ -203,7 +203,7 @@ class MoreSignalsTests(SignalsTestCase):
         self.assertEqual(process.wait(), 0)
 
 
-class SocketTests(SignalsTestCase):
+class SignalOnSocketsTests(SignalsTestCase):
     """The same on a socket."""
 
     def test_drains(self) -> None:

@@ -107,7 +107,7 @@ class QueueTests(SocketsTestCase):
         self.assertEqual(process.wait(), 0)
 
 
-class ControlTests(SocketsTestCase):
+class ControlConnectionTests(SocketsTestCase):
     """Who may stop a node, and how it ends then."""
 
     def test_listen_may_not(self) -> None:
@@ -165,7 +165,7 @@ class ControlTests(SocketsTestCase):
         self.assertIn("cut: 0 finished, 0 refused, 2 cut", process.log)
 
 
-class LimitTests(SocketsTestCase):
+class ClientLimitTests(SocketsTestCase):
     """What a client cannot do to the others."""
 
     def test_max_connections(self) -> None:

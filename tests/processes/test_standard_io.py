@@ -386,7 +386,7 @@ class StreamsTests(StandardIOTestCase):
         return {**os.environ, "PYTHONPATH": ""}
 
 
-class TerminalTests(StandardIOTestCase):
+class NodeTerminalTests(StandardIOTestCase):
     """A person at a terminal, which is all three streams at once."""
 
     def setUp(self) -> None:

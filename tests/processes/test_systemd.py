@@ -20,7 +20,7 @@ from tests.support.sockets import connect
 from tests.support.systemd import Systemd
 
 
-class ProcessTests(SynchronousTestCase):
+class NotifyTests(SynchronousTestCase):
     """The command, started as systemd starts it."""
 
     def start(self, address: str, bound: str) -> tuple[Systemd, Process]:

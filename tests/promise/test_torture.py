@@ -22,7 +22,6 @@ from tests.support.patience import PATIENCE
 from tests.support.processes import RUNNERS, Process
 from tests.support.sockets import connect, connect_unix
 from tests.support.storm import (
-    Client,
     Connect,
     HalfClosed,
     HalfLine,
@@ -35,9 +34,10 @@ from tests.support.storm import (
     Reconnecting,
     SlowReader,
     Storm,
+    StormClient,
 )
 
-EVERYBODY: dict[type[Client], int] = {
+EVERYBODY: dict[type[StormClient], int] = {
     Idle: 10,
     InFlight: 25,
     Pipelined: 10,
@@ -48,7 +48,7 @@ EVERYBODY: dict[type[Client], int] = {
     Reconnecting: 25,
     Late: 5,
 }
-FEWER: dict[type[Client], int] = {
+FEWER: dict[type[StormClient], int] = {
     Idle: 3,
     InFlight: 5,
     Pipelined: 2,
@@ -59,7 +59,7 @@ FEWER: dict[type[Client], int] = {
     Reconnecting: 5,
     Late: 2,
 }
-NOTHING_IN_FLIGHT: dict[type[Client], int] = {
+NOTHING_IN_FLIGHT: dict[type[StormClient], int] = {
     Idle: 10,
     PipelinedQuick: 10,
     HalfLine: 10,
@@ -78,7 +78,7 @@ class TortureTests(SynchronousTestCase):
         self.addCleanup(process.end)
         return process
 
-    def storm(self, process: Process, connect: Connect, kinds: dict[type[Client], int], stop: object) -> None:
+    def storm(self, process: Process, connect: Connect, kinds: dict[type[StormClient], int], stop: object) -> None:
         """Let the storm loose on the process, stop it, and hold it to the promise."""
         storm = Storm(connect, kinds)
         ended: list[float] = []

@@ -11,7 +11,7 @@ from tests.support.picture import picture
 from twisted_node.command._progress import best_display
 
 
-class LinesTests(SynchronousTestCase):
+class PlainLinesTests(SynchronousTestCase):
     """Plain lines."""
 
     def test_quiet(self) -> None:

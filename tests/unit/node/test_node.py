@@ -489,7 +489,7 @@ class FailureTests(NodeTestCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
 
-class DrainingTests(NodeTestCase):
+class DrainingNodeTests(NodeTestCase):
     """A node whose drain has begun."""
 
     def test_refused(self) -> None:
@@ -692,7 +692,7 @@ class PlainRequest(PlainBody):
     count: int = 0
 
 
-class PlainTests(SynchronousTestCase):
+class PlainHandlerTests(SynchronousTestCase):
     """Requests that take the short way, as those of a chunk do that are all plain."""
 
     def setUp(self) -> None:

@@ -247,24 +247,24 @@ class EncodeTests(SynchronousTestCase):
             self.assertEqual(line, expected.encode() + b"\n")
 
 
-class Add(PlainBody):
+class Sum(PlainBody):
     """A plain body."""
 
     number: int
 
 
-class AddStrictly(PlainBody, forbid_unknown_fields=True):
+class SumStrictly(PlainBody, forbid_unknown_fields=True):
     """A body that leaves no room for what the message has besides."""
 
     number: int
 
 
-class PlainTests(SynchronousTestCase):
+class PlainBodyTests(SynchronousTestCase):
     """Reading a plain request in one pass."""
 
     def setUp(self) -> None:
         """Know one type."""
-        self.decode = plain_decoder({"add": Add})
+        self.decode = plain_decoder({"add": Sum})
 
     def test_plain(self) -> None:
         """Plain requests are read, with their bodies, white space around them or not."""
@@ -299,6 +299,6 @@ class PlainTests(SynchronousTestCase):
 
     def test_no_room(self) -> None:
         """Bodies that leave no room for more, or are not known to be plain, are not read so."""
-        for body_type in (AddStrictly, dict, dict[str, int]):
+        for body_type in (SumStrictly, dict, dict[str, int]):
             with self.assertRaises(UNDECODABLE):
                 plain_decoder({"add": body_type})(message("add", 1, number=3))

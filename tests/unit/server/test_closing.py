@@ -242,7 +242,7 @@ class GracefulCloseTests(ClosingTestCase):
         await self.server.gone
 
 
-class TLSTests(ClosingTestCase):
+class TLSCloseTests(ClosingTestCase):
     """TLS, which has no half-close."""
 
     async def connect_with_tls(self) -> socket.socket:

@@ -86,7 +86,7 @@ class ListeningTestCase(TestCase):
             refused.connect(getattr(listener.host, "name", None) or (listener.host.host, listener.host.port))  # type: ignore[union-attr] # one of both
 
 
-class QueueTests(ListeningTestCase):
+class AcceptQueueTests(ListeningTestCase):
     """Connections that nobody has accepted yet."""
 
     async def test_tcp(self) -> None:

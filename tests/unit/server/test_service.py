@@ -209,7 +209,7 @@ class StopTests(ServiceTestCase):
         self.successResultOf(service.stopService())
 
 
-class LameDuckTests(ServiceTestCase):
+class ServiceLameDuckTests(ServiceTestCase):
     """Serving on for a while, so that balancers notice."""
 
     def setUp(self) -> None:
@@ -623,7 +623,7 @@ class LogTests(ServiceTestCase):
         )
 
 
-class SocketTests(TestCase):
+class ServiceOnSocketsTests(TestCase):
     """What only a socket shows."""
 
     timeout = 20

@@ -19,7 +19,7 @@ from twisted_node.watch._admin import Admin
 from twisted_node.watch._metrics import Metrics
 
 
-class Client(StringTransportWithDisconnection):
+class AdminClient(StringTransportWithDisconnection):
     """An HTTP client's connection, in memory."""
 
     aborted = False
@@ -60,9 +60,9 @@ class AdminCase(SynchronousTestCase):
         self.admin = Admin(self.service, endpoint, Metrics(self.service), may_drain=self.may_drain)
         self.admin.startService()
 
-    def start(self) -> Client:
+    def start(self) -> AdminClient:
         self.service.startService()
-        return Client(self.admin)
+        return AdminClient(self.admin)
 
 
 class AdminTests(AdminCase):
@@ -80,7 +80,7 @@ class AdminTests(AdminCase):
 
     def test_not_started(self) -> None:
         """Before the listeners are bound it is not ready."""
-        self.assertEqual(Client(self.admin).get("/readyz")[::2], (503, "not started\n"))
+        self.assertEqual(AdminClient(self.admin).get("/readyz")[::2], (503, "not started\n"))
 
     def test_lame_duck(self) -> None:
         """Readiness fails from the first moment of a lame duck."""
@@ -169,13 +169,13 @@ class AdminTests(AdminCase):
 class EventsTests(AdminCase):
     """Those who watch."""
 
-    def watch(self) -> Client:
-        client = Client(self.admin)
+    def watch(self) -> AdminClient:
+        client = AdminClient(self.admin)
         status, headers, _ = client.get("/events")
         self.assertEqual((status, headers["Content-Type"]), (200, "text/event-stream"))
         return client
 
-    def events(self, client: Client) -> list[str]:
+    def events(self, client: AdminClient) -> list[str]:
         """The kinds of the events received, and the phases of the pictures."""
         kinds, kind = [], ""
         for line in client.value().decode().splitlines():
@@ -244,7 +244,7 @@ class EventsTests(AdminCase):
     def test_too_late(self) -> None:
         """Who comes in the very last moment still gets the last word."""
         self.start()
-        stuck = Client(self.admin)
+        stuck = AdminClient(self.admin)
         stuck.loseConnection = lambda: None  # type: ignore[method-assign] # it is never flushed
         self.service.end("because")
         self.assertEqual(self.events(self.watch()), ["history", "drained", "ended drained"])
@@ -257,7 +257,7 @@ class AdminDrainTests(AdminCase):
     may_drain = True
 
     def post(self, path: str, *headers: str) -> tuple[int, str]:
-        return Client(self.admin).get(path, "Content-Length: 0", *headers, method="POST")[::2]
+        return AdminClient(self.admin).get(path, "Content-Length: 0", *headers, method="POST")[::2]
 
     def test_drain(self) -> None:
         """One request begins the drain, with its deadline; the answer is the status."""

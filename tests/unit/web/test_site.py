@@ -86,7 +86,7 @@ class ServingTests(WebTests):
         transport.leave()
 
 
-class DrainingTests(WebTests):
+class DrainingSiteTests(WebTests):
     """While draining."""
 
     def test_in_flight(self) -> None:
@@ -441,7 +441,7 @@ class DrainingTests(WebTests):
         self.check_ended(ended, undelivered=1, cut=0)
 
 
-class DeadlineTests(WebTests):
+class SiteDeadlineTests(WebTests):
     """At the deadline."""
 
     def test_not_begun(self) -> None:
