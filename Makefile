@@ -1,14 +1,21 @@
-# make run: the node on standard input. make test: all that CI runs. Set-up happens by itself, and speaks on stderr.
+# make run: the node on standard input. make quick: lint, types and the unit tests. make test: all that CI runs.
+# Set-up happens by itself, and speaks on stderr.
 
 PYTHON ?= python3
 BIN := .venv/bin
+# How many tests run at a time, where they may run side by side.
+JOBS ?= $(shell nproc)
 
-.PHONY: run test lint types trial matrix bench bench-shutdown clean
+.PHONY: run quick test lint types trial matrix bench bench-shutdown clean
+SIDE_BY_SIDE := tests.unit tests.documents tests.packaging tests.processes
 
 run: .venv/bin/twistd
 	@exec $(BIN)/twistd -n --pidfile= node
 
 test: lint types trial
+
+quick: lint types
+	$(BIN)/python -m twisted.trial --jobs=$(JOBS) $(TRIAL) tests.unit
 
 lint: .venv/ready
 	$(BIN)/ruff check
@@ -18,9 +25,13 @@ lint: .venv/ready
 types: .venv/ready
 	$(BIN)/mypy
 
+# The tests of the promise measure time under load, so nothing else runs beside them.
 trial: .venv/ready
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m twisted.trial $(TRIAL) tests
+	@status=0; \
+	$(BIN)/coverage run -m twisted.trial --jobs=$(JOBS) $(TRIAL) $(SIDE_BY_SIDE) || status=1; \
+	$(BIN)/coverage run -m twisted.trial $(TRIAL) tests.promise || status=1; \
+	exit $$status
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=100
 

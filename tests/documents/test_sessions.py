@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.paths import BIN, ROOT
-from tests.support.patience import PATIENCE
+from tests.support.processes import run_to_end
 from twisted_node.command._options import Options
 
 #: All that users and contributors read.
@@ -48,16 +47,12 @@ class SessionsTests(SynchronousTestCase):
                 typed.append(line.removeprefix("> "))
             else:
                 printed.append(line.removeprefix("< "))
-        result = subprocess.run(
+        result = run_to_end(
             ["sh", "-c", first.removeprefix("$ ")],
             input="".join(line + "\n" for line in typed),
-            capture_output=True,
-            text=True,
             cwd=ROOT,
             # What make sets for its children would have make say where it is.
             env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "MAKEFLAGS": "", "MAKELEVEL": ""},
-            timeout=10 * PATIENCE,
-            check=False,
         )
         self.assertEqual(self.timeless(result.stdout.splitlines()), self.timeless(printed), f"{first}\n{result.stderr}")
 

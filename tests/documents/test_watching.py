@@ -12,11 +12,10 @@ from prometheus_client import generate_latest
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.admin import curl, figures
 from tests.support.paths import BIN, ROOT
 from tests.support.patience import wait_until
 from tests.support.processes import Process
-from tests.unit.watch.test_admin import curl
-from tests.unit.watch.test_metrics import figures
 from twisted_node import Drain, DrainingService, Statistics
 from twisted_node.server._status import Picture
 from twisted_node.watch._metrics import Metrics

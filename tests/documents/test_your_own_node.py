@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.paths import ROOT
-from tests.support.patience import PATIENCE
+from tests.support.processes import run_to_end
 
 PAGE = (ROOT / "docs" / "your-own-node.md").read_text()
 
 
-class PageTests(SynchronousTestCase):
+class YourOwnNodeTests(SynchronousTestCase):
     """A reader who types what the page says sees what the page shows."""
 
     def test_page(self) -> None:
@@ -35,13 +34,5 @@ class PageTests(SynchronousTestCase):
             command, end, output = block.partition("\nEND\n")
             if not end:
                 command, _, output = block.partition("\n")
-            result = subprocess.run(
-                ["bash", "-c", command + end],
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                cwd=folder,
-                env=environment,
-                check=False,
-            )
+            result = run_to_end(["bash", "-c", command + end], cwd=folder, env=environment)
             self.assertEqual((result.stdout, result.stderr, result.returncode), (output, "", 0))

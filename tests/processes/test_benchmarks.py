@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from importlib.util import find_spec
 from unittest import SkipTest
@@ -10,7 +9,7 @@ from unittest import SkipTest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.paths import ROOT
-from tests.support.patience import PATIENCE
+from tests.support.processes import run_to_end
 
 
 class BenchmarkTests(SynchronousTestCase):
@@ -19,7 +18,7 @@ class BenchmarkTests(SynchronousTestCase):
     def check(self, part: str, figure: str) -> None:
         """Run one part; it must print a figure of this name."""
         command = [sys.executable, "-m", "benchmarks", "--quick", part]
-        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=False)
+        run = run_to_end(command, cwd=ROOT)
         self.assertEqual(run.returncode, 0, run.stderr)
         rows = [line for line in run.stdout.splitlines() if line.startswith(f"| {figure}")]
         self.assertTrue(rows, run.stdout)
@@ -62,6 +61,6 @@ class BenchmarkTests(SynchronousTestCase):
     def test_unknown_part(self) -> None:
         """A part that there is not is refused by its name."""
         command = [sys.executable, "-m", "benchmarks", "warp"]
-        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=False)
+        run = run_to_end(command, cwd=ROOT)
         self.assertEqual(run.returncode, 2)
         self.assertIn("no such part: warp", run.stderr)

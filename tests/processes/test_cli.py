@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 import pty
@@ -25,20 +24,15 @@ from dataclasses import asdict
 from typing import Any
 
 import pyte
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.lines import message
 from tests.support.paths import BIN
 from tests.support.patience import PATIENCE
+from tests.support.picture import picture
 from tests.support.processes import RUNNERS, Process
 from tests.support.sockets import connect, fill
-from twisted_node.command._cli import CLEAN, CUT, INTERRUPTED, NOT_ASKED, _Control
-from twisted_node.command._progress import best_display
-from twisted_node.errors import NodeError
-from twisted_node.server._status import Picture
+from twisted_node.command._cli import CLEAN, CUT, INTERRUPTED, NOT_ASKED
 
 COMMAND = str(BIN / "twisted-node")
 
@@ -89,6 +83,12 @@ class CliCase(SynchronousTestCase):
         client.recv(4096)
         return client
 
+    def long_enough(self) -> int:
+        """Milliseconds within which a command has started and said what it sees, also on a busy machine."""
+        began = time.monotonic()
+        self.run_command("status", self.endpoint)
+        return int((time.monotonic() - began) * 4000)
+
     def run_command(self, *arguments: str, **options: Any) -> tuple[int, str, str]:
         done = subprocess.run(
             [COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False, **options
@@ -96,7 +96,7 @@ class CliCase(SynchronousTestCase):
         return done.returncode, done.stdout, done.stderr
 
 
-class StatusTests(CliCase):
+class StatusCommandTests(CliCase):
     """``twisted-node status``."""
 
     def test_status(self) -> None:
@@ -159,31 +159,14 @@ class StatusTests(CliCase):
         self.assertIn("the node refuses: drain_timeout_ms: ", error)
 
 
-class ControlTests(SynchronousTestCase):
-    """The connection to a node, in memory."""
-
-    def test_silence(self) -> None:
-        """A node that does not answer is given up after ten seconds; what nobody asked for is ignored."""
-        clock = Clock()
-        control = _Control(clock)
-        control.makeConnection(StringTransport())
-        asked = Deferred.fromCoroutine(control.ask("statistics", {}))
-        clock.advance(9.9)
-        self.assertNoResult(asked)
-        clock.advance(0.1)
-        failure = self.failureResultOf(asked, NodeError)
-        self.assertEqual(failure.getErrorMessage(), "the node has not answered for 10 s")
-        control.dataReceived(b"too late\n")
-        control.connectionLost()
-
-
 class DrainTests(CliCase):
     """``twisted-node drain``, where it goes to no terminal."""
 
     def test_drained(self) -> None:
         """It says what remains, and at last how it went; the node has ended with it."""
         node = self.start()
-        self.send(node, 2500, 2600, src="sh\x1bop")
+        latency = self.long_enough()
+        self.send(node, latency, latency + 100, src="sh\x1bop")
         status, output, error = self.run_command("drain", self.endpoint)
         self.assertEqual((status, error), (CLEAN, ""))
         first, *_, last = output.splitlines()
@@ -191,7 +174,7 @@ class DrainTests(CliCase):
             first, r"^draining \(tcp_shutdown from twisted-node-\d+\): 2 remaining, 25\.0 s left; the oldest: "
         )
         self.assertIn("tcp_request 0 from sh\N{REPLACEMENT CHARACTER}op (", first)
-        self.assertRegex(last, r"^drained in \d\.\d{3} s: 2 finished, 0 refused, 0 cut, 0 undelivered$")
+        self.assertRegex(last, r"^drained in \d+\.\d{3} s: 2 finished, 0 refused, 0 cut, 0 undelivered$")
         self.assertEqual(node.wait(), 0)
 
     def test_idle(self) -> None:
@@ -209,22 +192,22 @@ class DrainTests(CliCase):
         status, output, _ = self.run_command("drain", self.endpoint, "--timeout", "0.3")
         self.assertEqual(status, CUT)
         self.assertRegex(
-            output.splitlines()[-1], r"^timed out after 0\.3\d\d s: .* 1 cut, .*; cut: tcp_request 0 from shop"
+            output.splitlines()[-1],
+            r"^timed out after (0\.[3-9]|[1-9]\.\d)\d\d s: .* 1 cut, .*; cut: tcp_request 0 from shop",
         )
         self.assertEqual(node.wait(), 1)
 
     def test_reader_goes(self) -> None:
         """When nobody reads what it says any more, that stops the watching and not the drain."""
         node = self.start()
-        self.send(node, 2500)
-        with subprocess.Popen(
-            [COMMAND, "drain", self.endpoint], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as watcher:
-            assert watcher.stdout is not None and watcher.stderr is not None
-            self.assertIn(b"1 remaining", watcher.stdout.readline())
-            watcher.stdout.close()
-            self.assertEqual(watcher.wait(PATIENCE), INTERRUPTED)
-            self.assertEqual(watcher.stderr.read(), b"")
+        self.send(node, self.long_enough())
+        watcher = Process(COMMAND, "drain", self.endpoint)
+        self.addCleanup(watcher.end)
+        self.assertIn(b"1 remaining", watcher.read_line())
+        assert watcher.popen.stdout is not None
+        watcher.popen.stdout.close()
+        self.assertEqual(watcher.wait(), INTERRUPTED)
+        self.assertEqual(watcher.log, "")
         self.assertEqual(node.wait(), 0)
 
     def test_unread(self) -> None:
@@ -273,7 +256,7 @@ class DrainTests(CliCase):
 
     def check_interrupted(self, number: int) -> None:
         node = self.start()
-        self.send(node, 5000)
+        self.send(node, self.long_enough())
         command = Process(COMMAND, "drain", self.endpoint)
         self.addCleanup(command.end)
         self.assertIn(b"1 remaining", command.read_line())
@@ -289,40 +272,6 @@ class DrainTests(CliCase):
     def test_terminated(self) -> None:
         """So does the end of its own supervisor's patience."""
         self.check_interrupted(signal.SIGTERM)
-
-
-class LinesTests(SynchronousTestCase):
-    """Plain lines."""
-
-    def test_quiet(self) -> None:
-        """A line comes when something has changed, and every five seconds while only the time does."""
-        output = io.StringIO()
-        self.patch(sys, "stdout", output)
-        display = best_display()
-        for took_ms in range(0, 12_000, 1000):
-            display.show(picture(took_ms, remaining=2 if took_ms < 7000 else 1))
-        display.close()
-        left = [line.split(", ")[1] for line in output.getvalue().splitlines()]
-        self.assertEqual(left, ["20.0 s left", "15.0 s left", "13.0 s left"])
-
-
-def picture(took_ms: int, remaining: int) -> Picture:
-    """A drain of 20 s after so many milliseconds."""
-    return Picture(
-        phase="draining",
-        reason="",
-        in_flight=remaining,
-        remaining=remaining,
-        connections=1,
-        finished=0,
-        refused=0,
-        cut=0,
-        undelivered=0,
-        took_ms=took_ms,
-        left_ms=20_000 - took_ms,
-        at_deadline="",
-        oldest=(),
-    )
 
 
 class Terminal:
@@ -366,7 +315,7 @@ class Terminal:
         os.close(self._ours)
 
 
-class TerminalTests(CliCase):
+class BarTests(CliCase):
     """``twisted-node drain`` on a terminal."""
 
     def drain(self, *command: str) -> Terminal:
@@ -377,19 +326,20 @@ class TerminalTests(CliCase):
     def test_bar(self) -> None:
         """A bar grows, with what remains, the time left and the oldest requests; one line of it stays."""
         node = self.start()
-        self.send(node, 2000, 3000, 3100, 3200)
+        latency = self.long_enough()
+        self.send(node, latency, latency + 2000, latency + 2100, latency + 2200)
         terminal = self.drain()
         terminal.read_until("4 remaining")
         text = terminal.read_until("3 remaining")
         phase, bar, *oldest = text.splitlines()
         self.assertRegex(phase, r"^draining \(tcp_shutdown from twisted-node-\d+\)$")
-        self.assertRegex(bar, r"^━+ ?.*3 remaining +2\d\.\d s left$")
+        self.assertRegex(bar, r"^━+ ?.*3 remaining +\d\d\.\d s left$")
         self.assertEqual(len(oldest), 3)
-        self.assertRegex(oldest[0], r"^oldest +tcp_request 1 from shop +\d\.\d s$")
+        self.assertRegex(oldest[0], r"^oldest +tcp_request 1 from shop +\d+\.\d s$")
         colours = {terminal.screen.buffer[1][column].fg for column in range(50)}
         self.assertGreater(len(colours), 1, "a part of the bar is done")
         text = terminal.read_until(None)
-        self.assertRegex(text, r"^drained in \d\.\d{3} s: 4 finished, 0 refused, 0 cut, 0 undelivered$")
+        self.assertRegex(text, r"^drained in \d+\.\d{3} s: 4 finished, 0 refused, 0 cut, 0 undelivered$")
         self.assertIs(terminal.screen.cursor.hidden, False)
         self.assertEqual(terminal.popen.wait(PATIENCE), CLEAN)
 

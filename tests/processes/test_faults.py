@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
-from pathlib import Path
 from typing import Any
 
-from tests.processes.test_sockets import LOCAL, SocketsTestCase
 from tests.support.lines import bodies, message
+from tests.support.paths import short_folder
 from tests.support.patience import wait_until
 from tests.support.processes import RUNNERS, Process
-from tests.support.sockets import connect, connect_unix, read_to_end
+from tests.support.sockets import LOCAL, SocketsTestCase, connect, connect_unix, read_to_end
 
 
 class FaultTests(SocketsTestCase):
@@ -51,7 +51,7 @@ class FaultTests(SocketsTestCase):
 
     def test_unix_path_removed(self) -> None:
         """A unix path that somebody removed is no hindrance: what waits is answered, and the exit is clean."""
-        path = str(Path(self.mktemp()).absolute())
+        path = str(short_folder(self) / "socket")
         process = self.start("--listen", f"unix:{path}")
         process.wait_for_log("listening on UNIX")
         connection = connect_unix(path)
@@ -67,7 +67,7 @@ class FaultTests(SocketsTestCase):
 
     def test_unix_path_taken_over(self) -> None:
         """A unix path that is a successor's by now is left to it."""
-        path = str(Path(self.mktemp()).absolute())
+        path = str(short_folder(self) / "socket")
         process = self.start("--listen", f"unix:{path}:lockfile=0")
         process.wait_for_log("listening on UNIX")
         os.unlink(path)
@@ -81,7 +81,7 @@ class FaultTests(SocketsTestCase):
 
     def test_disk_full_under_the_log(self) -> None:
         """A log that cannot be written disturbs no request, and no exit."""
-        path = str(Path(self.mktemp()).absolute())
+        path = str(short_folder(self) / "socket")
         with open("/dev/full", "w") as full:
             popen: subprocess.Popen[Any] = subprocess.Popen(
                 [*RUNNERS["python"], "--listen", f"unix:{path}"],
@@ -91,8 +91,16 @@ class FaultTests(SocketsTestCase):
             )
         self.addCleanup(popen.wait)
         self.addCleanup(popen.kill)
-        wait_until(lambda: os.path.exists(path))
-        connection = connect_unix(path)
+        connections: list[socket.socket] = []
+
+        def is_listening() -> bool:
+            # The path is there a moment before anybody listens on it.
+            with contextlib.suppress(ConnectionRefusedError):
+                connections.append(connect_unix(path))
+            return bool(connections)
+
+        wait_until(is_listening)
+        (connection,) = connections
         self.addCleanup(connection.close)
         connection.sendall(b"junk\n" + message("tcp_request", 1, latency_ms=200))
         self.ask(connection, b"")

@@ -10,11 +10,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.lines import message
+from tests.support.paths import short_folder
 from tests.support.patience import PATIENCE
 from tests.support.processes import RUNNERS, Process
 from tests.support.sockets import connect, connect_unix, read_to_end
@@ -99,7 +99,7 @@ class RestartTests(SynchronousTestCase):
 
     def test_unix(self) -> None:
         """A unix socket; its path and its mode are left as they were."""
-        path = str(Path(self.mktemp()).absolute())
+        path = str(short_folder(self) / "socket")
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)
             os.chmod(path, 0o600)

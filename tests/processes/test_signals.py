@@ -3,55 +3,18 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
-import time
 from pathlib import Path
-from typing import Any
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SkipTest
 
-from tests.support.lines import INIT, INIT_OK, bodies, by_request, message
+from tests.support.lines import bodies, by_request, message
 from tests.support.paths import BIN
-from tests.support.processes import AWKWARDLY, RUNNERS, Process, awkward_environment, heed_signals, unmeasured
+from tests.support.processes import AWKWARDLY, RUNNERS, Process, awkward_environment
+from tests.support.signals import ANOTHER, SignalsTestCase, pause
 from tests.support.sockets import connect, read_to_end
 from twisted_node.process import SIGNALS
-
-#: A signal so many seconds after the last one is another one, also where a busy machine hands them over late.
-ANOTHER = 0.75
-
-
-def pause(seconds: float) -> None:
-    """Let time pass for a process that has to count it."""
-    select.select([], [], [], seconds)
-
-
-class SignalsTestCase(SynchronousTestCase):
-    """Starts processes, and sees to their end."""
-
-    def setUp(self) -> None:
-        """Heed signals."""
-        heed_signals(self)
-
-    def start(self, *command: str, **options: Any) -> Process:
-        """Start a node on standard input; it has handled its init, so it handles signals."""
-        process = Process(*command, **options)
-        self.addCleanup(process.end)
-        process.send(INIT)
-        self.assertEqual(process.read_line(), INIT_OK, process.log)
-        return process
-
-    def start_with_work(self, *options: str, latency_ms: int = 60_000, **popen: Any) -> Process:
-        """Start a node with one request in flight, number 2."""
-        process = self.start(*RUNNERS["python"], *options, **popen)
-        process.send(message("tcp_request", 2, latency_ms=latency_ms) + message("tcp_drain_status", 3))
-        self.assertEqual(bodies(process.read_line())[0]["remaining"], 1)
-        return process
-
-    def start_awkwardly(self, runner: str = "python", start: str = "", options: tuple[str, ...] = ()) -> Process:
-        """Start a node with awkward handlers."""
-        return self.start(*RUNNERS[runner], *AWKWARDLY, *options, env=awkward_environment(start))
 
 
 class FirstSignalTests(SignalsTestCase):
@@ -69,20 +32,6 @@ class FirstSignalTests(SignalsTestCase):
             self.assertEqual(process.wait(), 0, process.log)
             self.assertIn(number.name, process.log)
             self.assertNotIn("Traceback", process.log)
-
-    def test_nothing_in_flight(self) -> None:
-        """With nothing in flight the process is gone in milliseconds."""
-        for name, runner in RUNNERS.items():
-            took = []
-            for _ in range(2):
-                process = self.start(*runner, env=unmeasured(os.environ))
-                began = time.monotonic()
-                process.signal()
-                self.assertEqual(os.waitpid(process.popen.pid, 0)[1], 0)
-                took.append(time.monotonic() - began)
-                process.popen.returncode = 0
-            print(f"{name}: gone {min(took) * 1000:.1f} ms after SIGTERM")
-            self.assertLess(min(took), 0.25)
 
     def test_input_is_refused(self) -> None:
         """During a signal's drain standard input is read on, and requests are refused."""
@@ -254,7 +203,7 @@ class MoreSignalsTests(SignalsTestCase):
         self.assertEqual(process.wait(), 0)
 
 
-class SocketTests(SignalsTestCase):
+class SignalOnSocketsTests(SignalsTestCase):
     """The same on a socket."""
 
     def test_drains(self) -> None:
@@ -309,56 +258,3 @@ class FirstProcessTests(SignalsTestCase):
             pause(ANOTHER)
             self.signal_first(process)
         self.assertEqual(process.wait(), 128 + signal.SIGTERM)
-
-
-class WatchdogTests(SignalsTestCase):
-    """The process has ended within two seconds of its deadline, whatever a handler or a thread does."""
-
-    def check(self, type_: str) -> list[Process]:
-        """Have a request stuck under each runner, and look at the end."""
-        options = *AWKWARDLY, "--drain-timeout", "0.2", "--linger", "30"
-        environment = awkward_environment()
-        if type_ == "busy":
-            environment = unmeasured(environment)
-        processes = [self.start(*runner, *options, env=environment) for runner in RUNNERS.values()]
-        for process in processes:
-            process.send(message(type_, 2))
-            process.wait_for_log(f"{type_} began")
-        began = time.monotonic()
-        for process in processes:
-            process.signal()
-        for process in processes:
-            self.assertEqual(process.wait(), 1, process.log)
-        took = time.monotonic() - began
-        # Two seconds is the promise; a busy machine, with three such processes on it, has a little more.
-        self.assertTrue(0.2 <= took < 3.2, took)
-        return processes
-
-    def test_ignored_cancellation(self) -> None:
-        """A coroutine that ignores its cancellation is answered for, and left behind."""
-        for process in self.check("stubborn"):
-            self.assertEqual(bodies(process.read_rest())[0]["code"], 0)
-            self.assertIn("stubborn 2 from c1", process.log)
-
-    def test_stuck_thread(self) -> None:
-        """A thread that never ends does not hold the process; the last line names it."""
-        for process in self.check("thread"):
-            self.assertEqual(bodies(process.read_rest())[0]["code"], 0)
-            last = r"not ended in time; in flight: thread 2 from c1 \(0\.\d s\); threads: .*PoolThread"
-            self.assertRegex(process.log, last)
-
-    def test_busy_reactor(self) -> None:
-        """A handler that never returns does not hold the process either, though the reactor hears of no signal."""
-        for process in self.check("busy"):
-            self.assertIn("not ended in time", process.log)
-
-    def test_second_signal_to_busy_reactor(self) -> None:
-        """A second signal brings that end nearer."""
-        process = self.start_awkwardly()
-        process.send(message("busy", 2))
-        process.wait_for_log("busy began")
-        process.signal()
-        pause(ANOTHER)
-        process.signal()
-        self.assertEqual(process.wait(5.0), 1)
-        self.assertIn("not ended in time", process.log)

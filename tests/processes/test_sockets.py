@@ -2,102 +2,48 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import signal
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.certificates import Certificates
 from tests.support.lines import bodies, by_request, message
+from tests.support.paths import short_folder
 from tests.support.patience import PATIENCE, wait_until
-from tests.support.processes import RUNNERS, Process
-from tests.support.sockets import connect, connect_unix, fill, read_to_end
-
-LOCAL = "interface=127.0.0.1:backlog=1024"
-
-
-class SocketsTestCase(SynchronousTestCase):
-    """Starts nodes on sockets."""
-
-    def start(self, *options: str, **keywords: Any) -> Process:
-        """Start a node."""
-        process = Process(*RUNNERS["python"], *options, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **keywords)
-        self.addCleanup(process.end)
-        return process
-
-    def listen(self, *options: str) -> tuple[Process, int]:
-        """Start a node with a listen endpoint; return it and its port."""
-        process = self.start("--listen", f"tcp:0:{LOCAL}", *options)
-        return process, process.port()
-
-    def control(self, *options: str) -> tuple[Process, int]:
-        """Start a node with a control endpoint; return it and its port."""
-        process = self.start("--control", f"tcp:0:{LOCAL}", *options)
-        return process, process.port()
-
-    def connect(self, port: int) -> socket.socket:
-        """Connect to a node."""
-        connection = connect(port)
-        self.addCleanup(connection.close)
-        return connection
-
-    def ask(self, connection: socket.socket, line: bytes) -> dict[str, Any]:
-        """Send a line and read the one that answers it."""
-        connection.sendall(line)
-        return self.read(connection)
-
-    def read(self, connection: socket.socket) -> dict[str, Any]:
-        """Read one line."""
-        data = b""
-        while not data.endswith(b"\n"):
-            byte = connection.recv(1)
-            self.assertTrue(byte, "closed")
-            data += byte
-        body: dict[str, Any] = json.loads(data)["body"]
-        return body
+from tests.support.processes import Process
+from tests.support.sockets import LOCAL, SocketsTestCase, connect, connect_unix, fill, read_to_end
 
 
 class QueueTests(SocketsTestCase):
     """Connections that nobody has accepted yet when the drain begins."""
 
-    def check(self, process: Process, connect_to_it: Callable[[], socket.socket], *, tls: bool = False) -> None:
+    def check(self, process: Process, connect_to_it: Callable[[], socket.socket]) -> None:
         """Have clients wait in the queue of a stopped process, tell it to drain, and let it go on."""
         process.signal(signal.SIGSTOP)
         waiting = [connect_to_it() for _ in range(40)]
-        answers: list[list[dict[str, Any]]] = []
-
-        def talk(connection: socket.socket, number: int) -> None:
-            if tls:
-                connection = CONTEXT[0].wrap_socket(connection, server_hostname="127.0.0.1")
-            connection.sendall(message("tcp_request", number, latency_ms=50))
-            with connection:
-                answers.append(bodies(read_to_end(connection)))
-
+        requests = [message("tcp_request", number, latency_ms=50) for number in range(40)]
         process.signal(signal.SIGTERM)
         # Half of them have sent nothing yet: the kernel's queue holds them as well.
-        threads = [threading.Thread(target=talk, args=(c, n)) for n, c in enumerate(waiting)]
-        for thread in threads[:20]:
-            thread.start()
+        for connection, request in zip(waiting[:20], requests[:20], strict=True):
+            connection.sendall(request)
         process.signal(signal.SIGCONT)
-        for thread in threads[20:]:
-            thread.start()
-        for thread in threads:
-            thread.join(PATIENCE)
-        expected = {"type": "tcp_request_error", "error": "server_shutting_down"}
-        self.assertEqual(len(answers), 40, process.log)
-        for answer in answers:
-            self.assertEqual([{k: a[k] for k in expected} for a in answer], [expected])
+        for connection, request in zip(waiting[20:], requests[20:], strict=True):
+            connection.sendall(request)
+        for connection in waiting:
+            with connection:
+                self.check_refused(read_to_end(connection))
         self.assertEqual(process.wait(), 0, process.log)
+
+    def check_refused(self, output: bytes) -> None:
+        """The one answer says why."""
+        expected = {"type": "tcp_request_error", "error": "server_shutting_down"}
+        self.assertEqual([{key: body[key] for key in expected} for body in bodies(output)], [expected])
 
     def test_tcp(self) -> None:
         """On TCP each of them is accepted and refused in so many words; a plain close would reset them all."""
@@ -112,7 +58,7 @@ class QueueTests(SocketsTestCase):
 
     def test_unix(self) -> None:
         """The same on a unix socket."""
-        path = str(Path(self.mktemp()).absolute())
+        path = str(short_folder(self) / "socket")
         process = self.start("--listen", f"unix:{path}:backlog=1024")
         process.wait_for_log("listening on UNIX")
         self.check(process, lambda: connect_unix(path))
@@ -122,8 +68,30 @@ class QueueTests(SocketsTestCase):
         certificates = Certificates(Path(self.mktemp()))
         process = self.start("--listen", f"ssl:0:{LOCAL}:privateKey={certificates.server}")
         port = process.port()
-        CONTEXT[0] = certificates.client_context()
-        self.check(process, lambda: connect(port), tls=True)
+        context = certificates.client_context()
+        process.signal(signal.SIGSTOP)
+        # Few, for all handshakes have to be done within the tenth of a second that a new client is given.
+        waiting = [connect(port) for _ in range(4)]
+        outputs: list[bytes] = []
+
+        def talk(connection: socket.socket) -> None:
+            with context.wrap_socket(connection, server_hostname="127.0.0.1") as wrapped:
+                wrapped.sendall(message("tcp_request", latency_ms=50))
+                outputs.append(read_to_end(wrapped))
+
+        process.signal(signal.SIGTERM)
+        threads = [threading.Thread(target=talk, args=(connection,)) for connection in waiting]
+        for thread in threads[:2]:
+            thread.start()
+        process.signal(signal.SIGCONT)
+        for thread in threads[2:]:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        self.assertEqual(len(outputs), len(waiting), process.log)
+        for output in outputs:
+            self.check_refused(output)
+        self.assertEqual(process.wait(), 0, process.log)
 
     def test_later_ones_are_refused(self) -> None:
         """Who connects 50 ms into the drain is refused by the kernel, while another request is in flight."""
@@ -139,11 +107,7 @@ class QueueTests(SocketsTestCase):
         self.assertEqual(process.wait(), 0)
 
 
-#: The TLS context of the test that runs.
-CONTEXT: list[ssl.SSLContext] = [ssl.create_default_context()]
-
-
-class ControlTests(SocketsTestCase):
+class ControlConnectionTests(SocketsTestCase):
     """Who may stop a node, and how it ends then."""
 
     def test_listen_may_not(self) -> None:
@@ -174,15 +138,6 @@ class ControlTests(SocketsTestCase):
         control.close()
         self.assertEqual(process.wait(), 0)
 
-    def test_control_is_kept_no_longer_than_the_deadline(self) -> None:
-        """A control connection that stays open holds the process until the linger after the deadline."""
-        process, port = self.control("--linger", "0.2")
-        control = self.connect(port)
-        began = time.monotonic()
-        self.ask(control, message("tcp_shutdown", 2, drain_timeout_ms=500))
-        self.assertEqual(process.wait(), 0)
-        self.assertTrue(0.5 <= time.monotonic() - began < 3)
-
     def test_signal_waits_for_no_control_connection(self) -> None:
         """A signal ends a process that is held by a control connection only."""
         process, port = self.control()
@@ -191,7 +146,7 @@ class ControlTests(SocketsTestCase):
         process.signal()
         self.assertEqual(read_to_end(control), b"")
         control.close()
-        self.assertEqual(process.wait(5), 0)
+        self.assertEqual(process.wait(), 0)
 
     def test_timed_out(self) -> None:
         """What is cut is answered at once, the status says how many, and the exit status is 1."""
@@ -210,7 +165,7 @@ class ControlTests(SocketsTestCase):
         self.assertIn("cut: 0 finished, 0 refused, 2 cut", process.log)
 
 
-class LimitTests(SocketsTestCase):
+class ClientLimitTests(SocketsTestCase):
     """What a client cannot do to the others."""
 
     def test_max_connections(self) -> None:
@@ -296,59 +251,9 @@ class LimitTests(SocketsTestCase):
         self.assertLess(memory(process) - before, 2_000_000)
         self.assertEqual(self.ask(self.connect(port), message("tcp_request"))["type"], "tcp_request_ok")
 
-    def test_ten_thousand_connections(self) -> None:
-        """10,000 connections are held, each answers, and they are gone in well under a second."""
-        wanted = 10_000
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if hard < wanted + 500:
-            wanted = hard - 500
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted + 400), hard))
-        process, port = self.listen("--max-connections", str(wanted), "--linger", "30")
-        connections = [self.connect(port) for _ in range(wanted)]
-        for connection in connections:
-            connection.sendall(message("tcp_request"))
-        for connection in connections:
-            self.assertTrue(connection.recv(1000))
-        began = time.monotonic()
-        process.signal()
-        for connection in connections:
-            self.assertEqual(connection.recv(1000), b"")
-            connection.close()
-        self.assertEqual(process.wait(), 0)
-        print(f"{wanted} connections gone {time.monotonic() - began:.2f} s after the signal")
-
 
 class EndTests(SocketsTestCase):
     """How connections end."""
-
-    def drain(self, process: Process) -> tuple[int, float]:
-        """Stop a process; return its status and how long that took, in seconds."""
-        began = time.monotonic()
-        process.signal()
-        status = process.wait()
-        return status, time.monotonic() - began
-
-    def test_idle_clients_that_close(self) -> None:
-        """1,000 idle connections whose clients close when we do are gone in well under a second."""
-        process, port = self.listen("--linger", "30")
-        connections = [self.connect(port) for _ in range(1000)]
-        self.ask(connections[-1], message("tcp_request"))
-        closer = threading.Thread(target=lambda: [read_to_end(c) or c.close() for c in connections])  # type: ignore[func-returns-value] # both are wanted
-        closer.start()
-        status, took = self.drain(process)
-        closer.join(PATIENCE)
-        self.assertEqual(status, 0)
-        self.assertLess(took, 1)
-        print(f"1,000 idle connections gone {took * 1000:.0f} ms after the signal")
-
-    def test_idle_clients_that_stay(self) -> None:
-        """1,000 that do not close cost the linger once, all together."""
-        process, port = self.listen("--linger", "1")
-        connections = [self.connect(port) for _ in range(1000)]
-        self.ask(connections[-1], message("tcp_request"))
-        status, took = self.drain(process)
-        self.assertEqual(status, 0)
-        self.assertTrue(1 <= took < 2.5, took)
 
     def test_slow_reader(self) -> None:
         """A slow reader gets everything, much of it from this process after the drain has ended."""
@@ -387,24 +292,6 @@ class EndTests(SocketsTestCase):
         self.assertEqual({answer["type"] for answer in answers.values()}, {"tcp_drain_status_ok"})
         self.assertEqual(process.wait(), 0, process.log)
 
-    def test_client_that_never_reads(self) -> None:
-        """A client that never reads costs no more than the deadline; its answers count as cut."""
-        process, port = self.listen("--drain-timeout", "1", "--linger", "0.5")
-        connection = socket.socket()
-        self.addCleanup(connection.close)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect(("127.0.0.1", port))
-        connection.settimeout(0.5)
-        try:
-            while True:
-                connection.send(b"".join(message("tcp_request", n, src="s" * 900) for n in range(50)))
-        except TimeoutError:
-            pass
-        status, took = self.drain(process)
-        self.assertEqual(status, 1)
-        self.assertTrue(1 <= took < 3, took)
-        self.assertIn("1 connections closed with answers that their clients did not read", process.log)
-
     def test_client_killed(self) -> None:
         """A client that is gone in the middle of its answers is counted as undelivered, and the exit is clean."""
         process, port = self.listen()
@@ -414,8 +301,8 @@ class EndTests(SocketsTestCase):
         # A reset, as from a client that was killed with data unread.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
-        status, _ = self.drain(process)
-        self.assertEqual(status, 0)
+        process.signal()
+        self.assertEqual(process.wait(), 0, process.log)
         self.assertRegex(process.log, "clean: 4 finished, 0 refused, 0 cut, 3 undelivered")
 
     def test_answer_of_the_last_turn(self) -> None:

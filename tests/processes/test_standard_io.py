@@ -11,22 +11,15 @@ import socket
 import subprocess
 import termios
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.process import ProcessReader
-from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.lines import INIT, INIT_OK, bodies, by_request, message
-from tests.support.patience import PATIENCE, wait_until
+from tests.support.patience import PATIENCE, Stopwatch, wait_until
 from tests.support.processes import AWKWARDLY, RUNNERS, Process, awkward_environment, heed_signals, run
-from twisted_node import Drain, DrainingService, Node
-from twisted_node.node._standard_io import StandardStreams, StandardStreamsFactory
-from twisted_node.node._twisted import read_from
 
 NODE = RUNNERS["python"]
 
@@ -211,6 +204,8 @@ class OutputTests(StandardIOTestCase):
                 stderr=subprocess.STDOUT,
                 env=awkward_environment(),
             )
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
         assert process.stdout is not None
         wait_until(lambda: bytes_waiting(process.stdout) >= 60_000)
         output = process.stdout.read()
@@ -386,30 +381,12 @@ class StreamsTests(StandardIOTestCase):
         self.assertIn("standard input ended", process.log)
         self.assertNotIn("Traceback", process.log)
 
-    def test_shared(self) -> None:
-        """Another process that reads the same stream may have been faster; then there is nothing to read."""
-        ends = [*os.pipe(), *os.pipe()]
-        for end in ends:
-            self.addCleanup(os.close, end)
-        reading, writing, _, output = ends
-        reactor = MemoryReactorClock()
-        service = DrainingService(Drain(reactor, reactor.seconds))
-        node = Node()
-        node.bind(service.drain)
-        service.listen(StandardStreams(reactor, os.dup(reading), os.dup(output)), StandardStreamsFactory(node, list))
-        service.startService()
-        (reader,) = (reader for reader in reactor.getReaders() if isinstance(reader, ProcessReader))
-        self.assertIsNone(reader.doRead())
-        os.write(writing, INIT)
-        self.assertIsNone(reader.doRead())
-        self.assertEqual(node.node_id, "n1")
-
     def environment(self) -> dict[str, str]:
         """The environment of a node that starts in another folder."""
         return {**os.environ, "PYTHONPATH": ""}
 
 
-class TerminalTests(StandardIOTestCase):
+class NodeTerminalTests(StandardIOTestCase):
     """A person at a terminal, which is all three streams at once."""
 
     def setUp(self) -> None:
@@ -474,10 +451,10 @@ class TerminalTests(StandardIOTestCase):
         self.type(message("tcp_request", 2, latency_ms=300))
         self.type(message("tcp_drain_status", 3))
         self.wait_for(b'"remaining": 1')
-        began = time.monotonic()
-        self.hang_up()
-        self.assertEqual(self.process.wait(PATIENCE), 0)
-        self.assertLess(time.monotonic() - began, 5.0)
+        with Stopwatch() as watch:
+            self.hang_up()
+            self.assertEqual(self.process.wait(PATIENCE), 0)
+        self.assertLess(watch.seconds, watch.allow(5))
 
     def test_interrupt(self) -> None:
         """Ctrl-C drains: what is in flight is answered first."""
@@ -539,30 +516,3 @@ class UnreadInputTests(SynchronousTestCase):
         answers = by_request(bodies(process.read_rest()))
         self.assertEqual(answers.keys(), set(range(sent)))
         self.assertEqual(process.wait(), 0, process.log)
-
-
-class ReadTests(SynchronousTestCase):
-    """Reading from standard input."""
-
-    def read(self, descriptor: int) -> tuple[list[bytes], Exception | None]:
-        """Read once."""
-        taken: list[bytes] = []
-        return taken, read_from(descriptor, taken.append)
-
-    def test_pipe(self) -> None:
-        """What is there is taken, nothing is nothing, and the end is told."""
-        reading, writing = os.pipe()
-        self.addCleanup(os.close, reading)
-        os.set_blocking(reading, False)
-        os.write(writing, b"line")
-        self.assertEqual(self.read(reading), ([b"line"], None))
-        self.assertEqual(self.read(reading), ([], None))
-        os.close(writing)
-        taken, reason = self.read(reading)
-        self.assertEqual(taken, [])
-        self.assertIsInstance(reason, ConnectionDone)
-
-    def test_error(self) -> None:
-        """A descriptor that cannot be read is lost."""
-        _, reason = self.read(-1)
-        self.assertIsInstance(reason, ConnectionLost)

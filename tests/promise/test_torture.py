@@ -17,11 +17,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.certificates import Certificates
 from tests.support.lines import message
+from tests.support.paths import short_folder
 from tests.support.patience import PATIENCE
 from tests.support.processes import RUNNERS, Process
 from tests.support.sockets import connect, connect_unix
 from tests.support.storm import (
-    Client,
     Connect,
     HalfClosed,
     HalfLine,
@@ -34,9 +34,10 @@ from tests.support.storm import (
     Reconnecting,
     SlowReader,
     Storm,
+    StormClient,
 )
 
-EVERYBODY: dict[type[Client], int] = {
+EVERYBODY: dict[type[StormClient], int] = {
     Idle: 10,
     InFlight: 25,
     Pipelined: 10,
@@ -47,7 +48,7 @@ EVERYBODY: dict[type[Client], int] = {
     Reconnecting: 25,
     Late: 5,
 }
-FEWER: dict[type[Client], int] = {
+FEWER: dict[type[StormClient], int] = {
     Idle: 3,
     InFlight: 5,
     Pipelined: 2,
@@ -58,7 +59,7 @@ FEWER: dict[type[Client], int] = {
     Reconnecting: 5,
     Late: 2,
 }
-NOTHING_IN_FLIGHT: dict[type[Client], int] = {
+NOTHING_IN_FLIGHT: dict[type[StormClient], int] = {
     Idle: 10,
     PipelinedQuick: 10,
     HalfLine: 10,
@@ -77,7 +78,7 @@ class TortureTests(SynchronousTestCase):
         self.addCleanup(process.end)
         return process
 
-    def storm(self, process: Process, connect: Connect, kinds: dict[type[Client], int], stop: object) -> None:
+    def storm(self, process: Process, connect: Connect, kinds: dict[type[StormClient], int], stop: object) -> None:
         """Let the storm loose on the process, stop it, and hold it to the promise."""
         storm = Storm(connect, kinds)
         ended: list[float] = []
@@ -148,7 +149,7 @@ class TortureTests(SynchronousTestCase):
 
     def test_unix(self) -> None:
         """The same on a unix socket, with fewer clients."""
-        path = str(Path(self.mktemp()).absolute())
+        path = str(short_folder(self) / "socket")
         process = self.start("--listen", f"unix:{path}:backlog=1024")
         process.wait_for_log("listening on UNIX")
         self.storm(process, lambda: connect_unix(path), FEWER, process.signal)

@@ -64,7 +64,7 @@ class InvariantTests(WebTests):
         self.assertEqual(len(responses), begun)
         for response in responses[:-1]:
             self.assertNotIn(b"Connection: close", response)
-        self.assertTrue(transport.lost)
+        self.assertTrue(transport.closed)
         self.check_ended(ended, cut=0)
         self.assertEqual(self.drain.counts.undelivered, 0)
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 
+from tests.support.transports import MemoryTransport
 from twisted_node.drain import Drain
 from twisted_node.node._about import answer_about_drain
 from twisted_node.node._node import Node
-from twisted_node.node._protocol import NodeFactory, NodeProtocol
+from twisted_node.node._protocol import NodeFactory
 from twisted_node.node._workload import answer_requests
 from twisted_node.server._connections import Connections
 
@@ -40,39 +38,13 @@ class Sink:
         return output
 
 
-class MemoryTransport(StringTransport):
-    """A connection that tells its protocol of its end, as a real one does."""
-
-    def __init__(self, protocol: NodeProtocol) -> None:
-        super().__init__()
-        self.protocol = protocol
-        self.half_closed = False
-        self.aborted = False
-        self.closed = False
-
-    def loseWriteConnection(self) -> None:
-        self.half_closed = True
-
-    def loseConnection(self) -> None:
-        self._close(ConnectionDone())
-
-    def abortConnection(self) -> None:
-        self.aborted = True
-        self._close(ConnectionAborted())
-
-    def _close(self, reason: Exception) -> None:
-        if not self.closed:
-            self.closed = True
-            self.protocol.connectionLost(Failure(reason))
-
-
 class Client:
     """The other side of a connection in memory."""
 
     def __init__(self, factory: NodeFactory) -> None:
         self.protocol = factory.buildProtocol(None)
-        self.transport = MemoryTransport(self.protocol)
-        self.protocol.makeConnection(self.transport)
+        self.transport = MemoryTransport()
+        self.transport.connect(self.protocol)
 
     def send(self, data: bytes) -> None:
         self.protocol.dataReceived(data)
@@ -83,13 +55,11 @@ class Client:
 
     def leave(self) -> None:
         """Be gone, as after a reset."""
-        self.transport.loseConnection()
+        self.transport.leave()
 
     def take(self) -> bytes:
         """What has come since the last time."""
-        output: bytes = self.transport.value()
-        self.transport.clear()
-        return output
+        return self.transport.take()
 
 
 class House:

@@ -16,7 +16,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.paths import BIN, ROOT
-from tests.support.patience import PATIENCE
+from tests.support.patience import LONG_PATIENCE, PATIENCE
 from twisted_node.process import SIGNALS
 
 #: The ways to start the node.
@@ -34,6 +34,26 @@ AWKWARDLY = ("--app", "tests.support.awkward:node")
 def run(*options: str, lines: bytes, runner: Sequence[str] = RUNNERS["python"]) -> subprocess.CompletedProcess[bytes]:
     """Run a node to its end on an input that ends."""
     return subprocess.run([*runner, *options], input=lines, capture_output=True, timeout=PATIENCE, check=False)
+
+
+def run_to_end(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program that starts others to its end; what it has left of them then is killed."""
+    text = options.pop("input", "")
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    ) as program:
+        try:
+            output, errors = program.communicate(text, LONG_PATIENCE)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, program.returncode, output, errors)
 
 
 def heed_signals(test: SynchronousTestCase) -> None:
@@ -74,7 +94,7 @@ class Process:
                 self.log += line.decode(errors="replace")
                 self._news.notify_all()
 
-    def wait_for_log(self, pattern: str, patience: float = PATIENCE) -> re.Match[str]:
+    def wait_for_log(self, pattern: str, patience: float = LONG_PATIENCE) -> re.Match[str]:
         """Wait until the log shows something."""
         with self._news:
             if not self._news.wait_for(lambda: re.search(pattern, self.log), patience):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.lines import message
 from tests.support.patience import PATIENCE
+from tests.support.processes import RUNNERS, Process
 
 
 def connect(port: int) -> socket.socket:
@@ -54,3 +60,47 @@ def fill(connection: socket.socket) -> int:
 def _padded(number: int) -> bytes:
     line = message("tcp_drain_status", number, padding="")
     return line.replace(b'"padding": ""', b'"padding": "%s"' % (b"x" * (128 - len(line))))
+
+
+LOCAL = "interface=127.0.0.1:backlog=1024"
+
+
+class SocketsTestCase(SynchronousTestCase):
+    """Starts nodes on sockets."""
+
+    def start(self, *options: str, **keywords: Any) -> Process:
+        """Start a node."""
+        process = Process(*RUNNERS["python"], *options, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **keywords)
+        self.addCleanup(process.end)
+        return process
+
+    def listen(self, *options: str) -> tuple[Process, int]:
+        """Start a node with a listen endpoint; return it and its port."""
+        process = self.start("--listen", f"tcp:0:{LOCAL}", *options)
+        return process, process.port()
+
+    def control(self, *options: str) -> tuple[Process, int]:
+        """Start a node with a control endpoint; return it and its port."""
+        process = self.start("--control", f"tcp:0:{LOCAL}", *options)
+        return process, process.port()
+
+    def connect(self, port: int) -> socket.socket:
+        """Connect to a node."""
+        connection = connect(port)
+        self.addCleanup(connection.close)
+        return connection
+
+    def ask(self, connection: socket.socket, line: bytes) -> dict[str, Any]:
+        """Send a line and read the one that answers it."""
+        connection.sendall(line)
+        return self.read(connection)
+
+    def read(self, connection: socket.socket) -> dict[str, Any]:
+        """Read one line."""
+        data = b""
+        while not data.endswith(b"\n"):
+            byte = connection.recv(1)
+            self.assertTrue(byte, "closed")
+            data += byte
+        body: dict[str, Any] = json.loads(data)["body"]
+        return body

@@ -30,7 +30,7 @@ CROSSING = 0.05
 _numbers = itertools.count(1)
 
 
-class Client(threading.Thread):
+class StormClient(threading.Thread):
     """One client: what it sent, what it got, and how its connection ended."""
 
     def __init__(self, connect: Connect, stop: threading.Event) -> None:
@@ -111,7 +111,7 @@ class Client(threading.Thread):
         )
 
 
-class Idle(Client):
+class Idle(StormClient):
     """Connects, and says nothing."""
 
     def act(self) -> None:
@@ -120,7 +120,7 @@ class Idle(Client):
         self.read_to_end(connection)
 
 
-class InFlight(Client):
+class InFlight(StormClient):
     """Has one request in flight when the server is stopped."""
 
     def __init__(self, connect: Connect, stop: threading.Event, latency_ms: int = 300) -> None:
@@ -134,7 +134,7 @@ class InFlight(Client):
         self.read_to_end(connection)
 
 
-class Pipelined(Client):
+class Pipelined(StormClient):
     """Sends 200 requests at once, some quick, some slow."""
 
     slowest_ms = 200
@@ -152,7 +152,7 @@ class PipelinedQuick(Pipelined):
     slowest_ms = 0
 
 
-class HalfLine(Client):
+class HalfLine(StormClient):
     """Has sent half a line when the server is stopped, and sends the rest a little later."""
 
     def act(self) -> None:
@@ -166,7 +166,7 @@ class HalfLine(Client):
         self.read_to_end(connection)
 
 
-class HalfClosed(Client):
+class HalfClosed(StormClient):
     """Closes its half after its requests, and still wants the answers."""
 
     def act(self) -> None:
@@ -177,7 +177,7 @@ class HalfClosed(Client):
         self.read_to_end(connection)
 
 
-class SlowReader(Client):
+class SlowReader(StormClient):
     """Asks for much, and reads nothing until well after the stop."""
 
     def act(self) -> None:
@@ -190,7 +190,7 @@ class SlowReader(Client):
         self.read_to_end(connection)
 
 
-class KeptAlive(Client):
+class KeptAlive(StormClient):
     """Asks every few milliseconds on one connection, and looks whether that was closed before it asks again."""
 
     may_cross = True
@@ -211,7 +211,7 @@ class KeptAlive(Client):
                     return
 
 
-class Reconnecting(Client):
+class Reconnecting(StormClient):
     """Connects for each request, until it is refused."""
 
     may_cross = False
@@ -229,7 +229,7 @@ class Reconnecting(Client):
             connection.close()
 
 
-class Late(Client):
+class Late(StormClient):
     """Connects when the drain has begun."""
 
     def act(self) -> None:
@@ -247,7 +247,7 @@ class Storm:
         kinds: how many of each kind.
     """
 
-    def __init__(self, connect: Connect, kinds: dict[type[Client], int]) -> None:
+    def __init__(self, connect: Connect, kinds: dict[type[StormClient], int]) -> None:
         self.stop = threading.Event()
         self.clients = [kind(connect, self.stop) for kind, count in kinds.items() for _ in range(count)]
         self._switch_interval = sys.getswitchinterval()
@@ -276,6 +276,6 @@ class Storm:
         """When the last answer arrived, on the monotonic clock."""
         return max(client.last_answer for client in self.clients)
 
-    def lost(self) -> list[tuple[Client, int]]:
+    def lost(self) -> list[tuple[StormClient, int]]:
         """The clients that lost requests, with the number of these."""
         return [(client, len(missing)) for client in self.clients if (missing := client.unanswered())]

@@ -12,13 +12,17 @@ from twisted.python.failure import Failure
 
 
 class MemoryTransport(StringTransport):
-    """What a protocol writes, and how its connection ends; the loss is told a turn later, as by a real one."""
+    """What a protocol writes, and how its connection ends.
 
-    def __init__(self, clock: Clock) -> None:
+    Args:
+        clock: on it the loss is told one turn later, as by a real connection; without a clock it is told at once.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
         super().__init__(peerAddress=IPv4Address("TCP", "192.0.2.7", 4711))
         self.clock = clock
         self.half_closed = False
-        self.lost = False
+        self.closed = False
         self.aborted = False
         self.protocol: Any = None
 
@@ -52,11 +56,11 @@ class MemoryTransport(StringTransport):
     def loseConnection(self) -> None:
         if not self.disconnecting:
             self.disconnecting = True
-            self.clock.callLater(0, self._lose, ConnectionDone())
+            self._lose_soon(ConnectionDone())
 
     def abortConnection(self) -> None:
         self.aborted = self.disconnecting = True
-        self.clock.callLater(0, self._lose, ConnectionAborted())
+        self._lose_soon(ConnectionAborted())
 
     def unregisterProducer(self) -> None:
         self.producer = None
@@ -70,9 +74,15 @@ class MemoryTransport(StringTransport):
     def setTcpNoDelay(self, enabled: bool) -> None:
         """Do nothing, as asked of TCP only."""
 
+    def _lose_soon(self, error: Exception) -> None:
+        if self.clock is None:
+            self._lose(error)
+        else:
+            self.clock.callLater(0, self._lose, error)
+
     def _lose(self, error: Exception) -> None:
-        if not self.lost:
-            self.lost = True
+        if not self.closed:
+            self.closed = True
             producer = self.producer
             if producer is not None:
                 producer.stopProducing()

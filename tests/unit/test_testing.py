@@ -112,7 +112,7 @@ class Refusing(Factory):
         """Refuse."""
 
 
-class Plain(Protocol):
+class PlainProtocol(Protocol):
     """Keeps what it gets, and closes on ``bye``."""
 
     transport: Any
@@ -132,7 +132,7 @@ class PlainProtocolTests(SynchronousTestCase):
     def connect(self) -> MemoryClient:
         """Connect a client to a plain protocol."""
         endpoint = MemoryEndpoint()
-        endpoint.listen(Factory.forProtocol(Plain))
+        endpoint.listen(Factory.forProtocol(PlainProtocol))
         return endpoint.connect()
 
     def test_closed_by_the_server(self) -> None:
@@ -178,7 +178,7 @@ class PlainProtocolTests(SynchronousTestCase):
     def test_port(self) -> None:
         """Its port can be closed, more than once, and refuses then."""
         endpoint = MemoryEndpoint()
-        port = self.successResultOf(endpoint.listen(Factory.forProtocol(Plain)))
+        port = self.successResultOf(endpoint.listen(Factory.forProtocol(PlainProtocol)))
         port.startListening()
         self.assertEqual(port.getHost(), endpoint.connect().getHost())
         port.stopListening()

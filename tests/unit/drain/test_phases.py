@@ -23,7 +23,7 @@ TABLE: dict[Event, dict[Phase, Phase | None]] = {
 }
 
 
-class TableTests(SynchronousTestCase):
+class PhaseTableTests(SynchronousTestCase):
     """The table as it is written."""
 
     def test_every_phase_and_event(self) -> None:

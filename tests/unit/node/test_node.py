@@ -11,12 +11,12 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import LogLevel, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 from tests.support.lines import INIT, INIT_OK, bodies, message
+from tests.support.logs import capture_logs
 from tests.support.memory import House, Sink
 from twisted_node.drain import Drain, Phase, Statistics
 from twisted_node.errors import ErrorCode, MisuseError, RequestError
@@ -235,19 +235,11 @@ class UnreadableTests(NodeTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.log = self.collect_warnings()
+        self.log = capture_logs(self)
 
-    def collect_warnings(self) -> list[str]:
-        warnings: list[str] = []
-
-        @implementer(ILogObserver)
-        def observer(event: LogEvent) -> None:
-            if event["log_level"] is LogLevel.warn:
-                warnings.append(formatEvent(event))
-
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
-        return warnings
+    @property
+    def warnings(self) -> list[str]:
+        return [formatEvent(event) for event in self.log if event["log_level"] is LogLevel.warn]
 
     def test_on_a_socket(self) -> None:
         """On a socket it can only be the client's: it is told, in answer to nothing."""
@@ -262,17 +254,17 @@ class UnreadableTests(NodeTestCase):
         self.sink.routes = True
         self.assertEqual(self.ask(b"hello"), b"")
         self.assertEqual(self.node.unreadable_lines, 1)
-        self.assertEqual(self.log, ["unreadable line, 1 so far: JSON is malformed: invalid character (byte 0)"])
+        self.assertEqual(self.warnings, ["unreadable line, 1 so far: JSON is malformed: invalid character (byte 0)"])
 
     def test_junk_for_ever(self) -> None:
         """Junk costs a log line every five seconds, and no more."""
         self.sink.routes = True
         for _ in range(1000):
             self.ask(b"junk")
-        self.assertEqual(len(self.log), 1)
+        self.assertEqual(len(self.warnings), 1)
         self.clock.advance(5)
         self.ask(b"")
-        self.assertEqual(self.log[1:], ["unreadable line, 1001 so far: Input data was truncated"])
+        self.assertEqual(self.warnings[1:], ["unreadable line, 1001 so far: Input data was truncated"])
 
     def test_long_source(self) -> None:
         """A src too long to keep is not readable."""
@@ -284,7 +276,7 @@ class UnreadableTests(NodeTestCase):
         """A message that is wrong but names somebody is answered to them, and is no unreadable line."""
         (body,) = bodies(self.ask(b'{"src":"c1","dest":"n1","body":{"msg_id":7}}'))
         self.assertEqual((body["code"], body["in_reply_to"]), (12, 7))
-        self.assertEqual((self.node.unreadable_lines, self.log), (0, []))
+        self.assertEqual((self.node.unreadable_lines, self.warnings), (0, []))
 
 
 class HandlerTests(NodeTestCase):
@@ -502,7 +494,7 @@ class FailureTests(NodeTestCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
 
-class DrainingTests(NodeTestCase):
+class DrainingNodeTests(NodeTestCase):
     """A node whose drain has begun."""
 
     def test_refused(self) -> None:
@@ -820,7 +812,7 @@ class UnboundTests(SynchronousTestCase):
         self.assertEqual((node.observer, node.unreadable_lines), (None, 0))
 
 
-class PlainTests(SynchronousTestCase):
+class PlainHandlerTests(SynchronousTestCase):
     """Requests that take the short way, as those of a chunk do that are all plain."""
 
     def setUp(self) -> None:

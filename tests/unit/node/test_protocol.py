@@ -416,7 +416,7 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(bodies(control.take())[0]["type"], "tcp_shutdown_ok")
 
 
-class LimitTests(SynchronousTestCase):
+class ConnectionLimitTests(SynchronousTestCase):
     """How many clients there may be."""
 
     def test_max_connections(self) -> None:

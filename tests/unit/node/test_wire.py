@@ -249,19 +249,19 @@ class EncodeTests(SynchronousTestCase):
             self.assertEqual(line, expected.encode() + b"\n")
 
 
-class Add(PlainBody):
+class Sum(PlainBody):
     """A plain body."""
 
     number: int
 
 
-class AddStrictly(PlainBody, forbid_unknown_fields=True):
+class SumStrictly(PlainBody, forbid_unknown_fields=True):
     """A body that leaves no room for what the message has besides."""
 
     number: int
 
 
-class AddHandled(PlainBody):
+class SumHandled(PlainBody):
     """A body with a field of the name that the decoder uses."""
 
     handler_: int
@@ -274,12 +274,12 @@ def decoder(body_type: Any) -> Callable[[bytes], Any]:
     return registry.make_plain_decoder()
 
 
-class PlainTests(SynchronousTestCase):
+class PlainBodyTests(SynchronousTestCase):
     """Reading a plain request in one pass."""
 
     def setUp(self) -> None:
         """Know one type."""
-        self.decode = decoder(Add)
+        self.decode = decoder(Sum)
 
     def test_plain(self) -> None:
         """Plain requests are read, with their bodies, white space around them or not."""
@@ -314,7 +314,7 @@ class PlainTests(SynchronousTestCase):
 
     def test_no_room(self) -> None:
         """Bodies that leave no room for more, or are not known to be plain, are not read so."""
-        for body_type in (AddStrictly, AddHandled, dict, dict[str, int]):
+        for body_type in (SumStrictly, SumHandled, dict, dict[str, int]):
             for line in message("add", 1, number=3), message("add", 1, handler_=4):
                 with self.assertRaises(UNDECODABLE):
                     decoder(body_type)(line)

@@ -194,7 +194,7 @@ class ShutdownTests(WorkloadTestCase):
         self.assertTrue(self.sink.kept)
 
 
-class StatusTests(WorkloadTestCase):
+class DrainStatusTests(WorkloadTestCase):
     """tcp_drain_status."""
 
     def status(self) -> tuple[Any, ...]:
@@ -287,7 +287,7 @@ LINES = {
 DETAILS = ("code", "result", "error", "status", "in_flight", "remaining")
 
 
-class TableTests(SynchronousTestCase):
+class MessageTableTests(SynchronousTestCase):
     """Every phase and every message."""
 
     def house_in(self, phase: Phase) -> tuple[House, Sink]:

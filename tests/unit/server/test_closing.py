@@ -20,8 +20,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from tests.support.certificates import Certificates
-from tests.support.memory import House, MemoryTransport
+from tests.support.memory import House
+from tests.support.paths import short_folder
 from tests.support.sockets import read_to_end
+from tests.support.transports import MemoryTransport
 from twisted_node.server._closing import GracefulClose
 from twisted_node.server._twisted import read_waiting, restore_half_close, unsent_bytes
 
@@ -216,7 +218,7 @@ class GracefulCloseTests(ClosingTestCase):
 
     async def test_unix(self) -> None:
         """A unix socket ends in the same way."""
-        client = await self.connect(f"unix:{self.mktemp()}")
+        client = await self.connect(f"unix:{short_folder(self) / 'socket'}")
         self.server.transport.write(MUCH)
         self.server.close.begin()
         self.assertEqual(len(await self.read(client)), len(MUCH))
@@ -242,7 +244,7 @@ class GracefulCloseTests(ClosingTestCase):
         await self.server.gone
 
 
-class TLSTests(ClosingTestCase):
+class TLSCloseTests(ClosingTestCase):
     """TLS, which has no half-close."""
 
     async def connect_with_tls(self) -> socket.socket:
@@ -409,7 +411,8 @@ class MemoryTests(SynchronousTestCase):
     def test_close(self) -> None:
         """Closing one is immediate, but for its linger."""
         clock, house = Clock(), House()
-        transport = MemoryTransport(house.connect().protocol)
+        transport = MemoryTransport()
+        transport.protocol = house.connect().protocol
         transport.registerProducer(house, True)
         close = GracefulClose(transport, clock, LINGER)
         close.begin()

@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 import stat
-from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as _reactor
@@ -21,6 +20,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
+from tests.support.paths import short_folder
 from twisted_node.server import _listening as listening
 from twisted_node.server._listening import Listener
 from twisted_node.testing import MemoryEndpoint
@@ -86,7 +86,7 @@ class ListeningTestCase(TestCase):
             refused.connect(getattr(listener.host, "name", None) or (listener.host.host, listener.host.port))  # type: ignore[union-attr] # one of both
 
 
-class QueueTests(ListeningTestCase):
+class AcceptQueueTests(ListeningTestCase):
     """Connections that nobody has accepted yet."""
 
     async def test_tcp(self) -> None:
@@ -95,16 +95,16 @@ class QueueTests(ListeningTestCase):
 
     async def test_unix(self) -> None:
         """On a unix socket they are too, and the path is removed."""
-        path = Path(self.mktemp())
+        path = short_folder(self) / "socket"
         await self.check_queue(f"unix:{path}:backlog=200")
         self.assertFalse(path.exists())
 
     async def test_unix_door(self) -> None:
         """A unix socket refuses new ones in the same turn, before it is closed."""
-        path = self.mktemp()
+        path = short_folder(self) / "socket"
         listener = self.open(f"unix:{path}")
         closing = listener.close()
-        self.assertRaises(ConnectionRefusedError, self.client, UNIXAddress(path.encode()))
+        self.assertRaises(ConnectionRefusedError, self.client, UNIXAddress(os.fsencode(path)))
         await closing
 
     async def test_tcp_door(self) -> None:
@@ -123,7 +123,7 @@ class QueueTests(ListeningTestCase):
         """Where new connections cannot be held off, those that wait are served all the same."""
         self.patch(listening, "_ON_LINUX", False)
         await self.check_queue(TCP)
-        await self.check_queue(f"unix:{self.mktemp()}:backlog=200")
+        await self.check_queue(f"unix:{short_folder(self) / 'socket'}:backlog=200")
 
     async def test_bounded(self) -> None:
         """There, no storm keeps the port from closing: a bounded number is accepted."""
@@ -175,7 +175,7 @@ class AdoptedTests(ListeningTestCase):
 
     async def test_unix(self) -> None:
         """So are the path and the mode of a unix one."""
-        path = Path(self.mktemp())
+        path = short_folder(self) / "socket"
         owner = socket.socket(socket.AF_UNIX)
         owner.bind(str(path))
         path.chmod(0o600)
@@ -202,7 +202,7 @@ class AdoptedTests(ListeningTestCase):
 
     def test_unix_without_its_path(self) -> None:
         """One whose path is gone has no mode to keep either."""
-        path = Path(self.mktemp())
+        path = short_folder(self) / "socket"
         owner = socket.socket(socket.AF_UNIX)
         owner.bind(str(path))
         endpoint = self.adopt(owner)
@@ -215,7 +215,7 @@ class PathTests(ListeningTestCase):
 
     async def test_removed(self) -> None:
         """If somebody has removed it, the socket closes all the same."""
-        path = Path(self.mktemp())
+        path = short_folder(self) / "socket"
         listener = self.open(f"unix:{path}")
         client = self.client(listener.host)
         path.unlink()
@@ -224,7 +224,7 @@ class PathTests(ListeningTestCase):
 
     async def test_taken(self) -> None:
         """If it has become somebody else's, it stays theirs."""
-        path = Path(self.mktemp())
+        path = short_folder(self) / "socket"
         listener = self.open(f"unix:{path}:lockfile=0")
         path.unlink()
         successor = self.open(f"unix:{path}:lockfile=0")
@@ -236,7 +236,7 @@ class PathTests(ListeningTestCase):
 
     async def test_no_socket(self) -> None:
         """If it has become a plain file, that stays."""
-        path = Path(self.mktemp())
+        path = short_folder(self) / "socket"
         listener = self.open(f"unix:{path}")
         path.unlink()
         path.write_text("mine")

@@ -14,12 +14,13 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.support.lines import bodies, message
+from tests.support.logs import capture_logs
 from tests.support.memory import House
 from tests.support.visitor import Visitor
 from twisted_node.drain import Phase, Statistics
@@ -35,16 +36,18 @@ class ServiceTestCase(SynchronousTestCase):
     """A service in memory, with a node, a plain endpoint and a control endpoint."""
 
     def setUp(self) -> None:
-        self.log: list[str] = []
-
-        @implementer(ILogObserver)
-        def observer(event: LogEvent) -> None:
-            if str(event.get("log_namespace")).startswith("twisted_node."):
-                self.log.append(formatEvent(event))
-
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.events = capture_logs(self)
         self.start()
+
+    @property
+    def log(self) -> list[str]:
+        """What our own modules have logged since the last start."""
+        ours = (
+            event
+            for event in self.events[self.started :]
+            if str(event.get("log_namespace")).startswith("twisted_node.")
+        )
+        return [formatEvent(event) for event in ours]
 
     def start(self, **options: Any) -> None:
         self.house = House()
@@ -58,7 +61,7 @@ class ServiceTestCase(SynchronousTestCase):
         for listener in self.service._listeners:
             listener.factory.connections = self.connections  # type: ignore[attr-defined] # a NodeFactory
         self.service.startService()
-        self.log.clear()
+        self.started = len(self.events)
 
     def connect(self, *, control: bool = False, lingers: bool = False) -> MemoryClient:
         client = (self.control_endpoint if control else self.endpoint).connect()
@@ -207,7 +210,7 @@ class StopTests(ServiceTestCase):
         self.successResultOf(service.stopService())
 
 
-class LameDuckTests(ServiceTestCase):
+class ServiceLameDuckTests(ServiceTestCase):
     """Serving on for a while, so that balancers notice."""
 
     def setUp(self) -> None:
@@ -594,7 +597,7 @@ class LogTests(ServiceTestCase):
         )
 
 
-class SocketTests(TestCase):
+class ServiceOnSocketsTests(TestCase):
     """What only a socket shows."""
 
     timeout = 20
@@ -634,18 +637,11 @@ class SocketTests(TestCase):
         house, service, first = await self.serve()
         first.close()
         await service.connections.when_empty()
-        log: list[str] = []
-
-        @implementer(ILogObserver)
-        def observer(event: LogEvent) -> None:
-            log.append(formatEvent(event))
-
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        log = capture_logs(self)
         host: Any = service._listeners[0].host
         clients = [socket.create_connection((host.host, host.port), self.timeout) for _ in range(3)]
         ended = service.stopService()
-        self.assertIn(" 3 accepted from the queue; 0 in flight", "\n".join(log))
+        self.assertIn(" 3 accepted from the queue; 0 in flight", "\n".join(map(formatEvent, log)))
         for client in clients:
             client.sendall(message("tcp_request", 5))
         await deferLater(reactor, 0.01)

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.lines import message
+from tests.support.lines import bodies, message
+from tests.support.memory import Sink
 from tests.support.visitor import Visitor
 from twisted_node import Drain, DrainingService, DrainTimeout, Node
 from twisted_node.names import printable
 from twisted_node.node._about import answer_statistics
 from twisted_node.server._status import describe
-
-
-class Line:
-    """Where a line comes from, in memory."""
-
-    routes = False
-    gone = False
-    in_flight = 0
-
-    def __init__(self, *, control: bool) -> None:
-        self.control = control
-        self.lines: list[bytes] = []
-
-    def send(self, line: bytes) -> None:
-        self.lines.append(line)
-
-    def keep_open(self) -> None:
-        """It never closes."""
 
 
 class StatusTests(SynchronousTestCase):
@@ -97,9 +79,9 @@ class StatusTests(SynchronousTestCase):
         node = Node("n1")
         answer_statistics(node.registry, self.service)
         node.bind(self.drain)
-        line = Line(control=control)
-        node.receive(message("statistics", 7), line)
-        body: dict[str, Any] = json.loads(line.lines[0])["body"]
+        sink = Sink(control=control)
+        node.receive(message("statistics", 7), sink)
+        (body,) = bodies(sink.take())
         return body
 
     def test_message(self) -> None:

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.admin import figures
 from tests.support.lines import message
-from tests.unit.server.test_status import Line
+from tests.support.memory import Sink
 from twisted_node import Drain, DrainingService, Node
 from twisted_node.node._about import answer_about_drain
 from twisted_node.node._workload import answer_requests
 from twisted_node.watch._metrics import Metrics
-
-
-def figures(text: str) -> dict[str, float]:
-    """The samples of an exposition, labels in braces."""
-    found = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
-            found[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
-    return found
 
 
 class MetricsTests(SynchronousTestCase):
@@ -39,7 +29,7 @@ class MetricsTests(SynchronousTestCase):
         answer_about_drain(self.node.registry, self.drain, 25)
         self.node.bind(self.drain)
         self.metrics.watch(self.node)
-        self.client = Line(control=True)
+        self.client = Sink()
 
     def send(self, line: bytes) -> None:
         self.node.receive(line, self.client)

@@ -28,7 +28,7 @@ from twisted_node.command._endpoints import server_endpoint
 from twisted_node.web._site import DrainingSite
 
 
-class Client:
+class HTTP2Client:
     """One HTTP/2 connection in memory, and what it has heard."""
 
     def __init__(self, site: DrainingSite, clock: Clock) -> None:
@@ -87,7 +87,7 @@ class HTTP2Tests(TestCase):
         self.resource = Hold()
         site = DrainingSite(self.resource, drain=self.drain)
         self.service.listen(TCP4ServerEndpoint(MemoryReactorClock(), 0), site)
-        self.client = Client(site, self.clock)
+        self.client = HTTP2Client(site, self.clock)
         self.addCleanup(self.client.transport.leave)
 
     async def test_drain(self) -> None:
@@ -174,7 +174,7 @@ class HTTP2Tests(TestCase):
         self.assertEqual(self.successResultOf(ended).undelivered, 1)
 
 
-class TLSTests(TestCase):
+class HTTP2OverTLSTests(TestCase):
     """Over real TLS."""
 
     async def test_alpn(self) -> None:

@@ -74,7 +74,7 @@ class ServingTests(WebTests):
         self.assertIn(b"Connection: close", transport.take())
         self.assertTrue(transport.disconnecting)
         self.clock.advance(0)
-        self.assertTrue(transport.lost)
+        self.assertTrue(transport.closed)
 
     def test_names(self) -> None:
         """A request in flight is named by method, path and client, in one line and without its query."""
@@ -109,7 +109,7 @@ class ServingTests(WebTests):
         transport.leave()
 
 
-class DrainingTests(WebTests):
+class DrainingSiteTests(WebTests):
     """While draining."""
 
     def test_in_flight(self) -> None:
@@ -122,7 +122,7 @@ class DrainingTests(WebTests):
         self.assertEqual(statuses(output), [200])
         self.assertIn(b"Connection: close\r\n", output)
         self.assertTrue(transport.half_closed)
-        self.assertFalse(transport.lost)
+        self.assertFalse(transport.closed)
         transport.leave()
         self.check_ended(ended, finished=1, cut=0, refused=0)
 
@@ -134,9 +134,9 @@ class DrainingTests(WebTests):
         transport.take()
         transport.receive(get())
         self.clock.advance(0.9)
-        self.assertFalse(transport.lost)
+        self.assertFalse(transport.closed)
         self.clock.advance(0.2)
-        self.assertTrue(transport.lost)
+        self.assertTrue(transport.closed)
         self.assertEqual(transport.take(), b"")
         self.check_ended(ended, finished=1)
 
@@ -162,7 +162,7 @@ class DrainingTests(WebTests):
         self.stop()
         idle.receive(b"HEAD / HTTP/1.1\r\n\r\n")
         self.assertTrue(idle.take().endswith(b"\r\n\r\n"))
-        self.assertFalse(busy.lost)
+        self.assertFalse(busy.closed)
 
     def test_retry_after_is_a_second_at_least(self) -> None:
         """Retry-After is never 0, which would bring the client back to the same server."""
@@ -464,7 +464,7 @@ class DrainingTests(WebTests):
         self.check_ended(ended, undelivered=1, cut=0)
 
 
-class DeadlineTests(WebTests):
+class SiteDeadlineTests(WebTests):
     """At the deadline."""
 
     def test_not_begun(self) -> None:

@@ -1,0 +1,148 @@
+"""The command with ``--admin``, as a process."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.admin import LOCAL, curl, figures, ports
+from tests.support.lines import INIT, bodies, by_request, message
+from tests.support.patience import PATIENCE
+from tests.support.processes import RUNNERS, Process, run
+from tests.support.sockets import connect, read_to_end
+
+
+class AdminProcessTests(SynchronousTestCase):
+    """The command with --admin, as a process."""
+
+    def start(self, *options: str) -> Process:
+        process = Process(*RUNNERS["python"], "--admin", LOCAL, "--listen", LOCAL, *options)
+        self.addCleanup(process.end)
+        return process
+
+    def test_figures_match(self) -> None:
+        """What curl reads is what a client has counted."""
+        process = self.start("--admin-drain")
+        admin, port = ports(process, 2)
+        with connect(port) as client:
+            for number in range(5):
+                client.sendall(message("tcp_request", number))
+            client.sendall(message("tcp_request", 5, latency_ms="soon") + message("tcp_nonsense", 6) + b"junk\n")
+            client.sendall(message("tcp_request", 7, latency_ms=60_000) + message("tcp_drain_status", 8))
+            reader = client.makefile("rb")
+            for _ in range(9):
+                reader.readline()
+            found = figures(curl(admin, "/metrics")[1])
+            self.assertEqual(found["twisted_node_requests_in_flight"], 1)
+            self.assertEqual(found["twisted_node_connections"], 1)
+            self.assertEqual(found["twisted_node_requests_total{outcome=ok,type=tcp_request}"], 5)
+            self.assertEqual(found["twisted_node_requests_total{outcome=error,type=tcp_request}"], 1)
+            self.assertEqual(found["twisted_node_requests_total{outcome=ok,type=tcp_drain_status}"], 1)
+            self.assertEqual(found["twisted_node_unreadable_lines_total"], 1)
+            self.assertEqual(found["twisted_node_request_duration_seconds_count{type=tcp_request}"], 6)
+            self.assertEqual(curl(admin, "/drain?timeout=0.5", "-X", "POST")[0], 202)
+            client.sendall(message("tcp_request", 9))
+            late, cut = (by_request(bodies(reader.readline())).popitem() for _ in range(2))
+            self.assertEqual((late[0], late[1]["error"]), (9, "server_shutting_down"))
+            found = figures(curl(admin, "/metrics")[1])
+            self.assertEqual(found["twisted_node_requests_total{outcome=refused,type=tcp_request}"], 1)
+            self.assertEqual((cut[0], cut[1]["error"]), (7, "drain_timeout"))
+            found = figures(curl(admin, "/metrics")[1])
+            self.assertEqual(found["twisted_node_requests_total{outcome=cut,type=tcp_request}"], 1)
+            self.assertGreater(found["twisted_node_drain_duration_seconds"], 0.49)
+        self.assertEqual(process.wait(), 1)
+
+    def test_the_last_to_go(self) -> None:
+        """It answers while the server's last connection is closing, and its own clients delay nothing."""
+        process = self.start("--linger", "10")
+        admin, port = ports(process, 2)
+        with connect(port) as client, connect(admin) as idle, connect(admin) as half, connect(admin) as stream:
+            stream.sendall(b"GET /events HTTP/1.1\r\nHost: node\r\n\r\n")
+            idle.sendall(b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n")
+            half.sendall(b"GET /liv")
+            client.sendall(message("tcp_request", 1, latency_ms=300))
+            self.assertEqual(curl(admin, "/readyz"), (200, "ready\n"))
+            process.signal()
+            self.assertEqual(by_request(bodies(read_to_end(client)))[1]["type"], "tcp_request_ok")
+            # The process lingers for a client that does not close its side.
+            status, text = curl(admin, "/status")
+            self.assertEqual((status, json.loads(text)["phase"]), (200, "drained"))
+            self.assertEqual(curl(admin, "/readyz"), (503, "drained: SIGTERM\n"))
+            client.close()
+            self.assertEqual(process.wait(), 0)
+            events = read_to_end(stream)
+            self.assertIn(b"event: ended\ndata: ", events)
+            self.assertTrue(events.endswith(b"0\r\n\r\n"))
+            self.assertTrue(read_to_end(idle).endswith(b"ok\n"))
+            self.assertEqual(read_to_end(half), b"")
+
+    def test_on_standard_input(self) -> None:
+        """A node on standard input can be watched too; a drain begun by HTTP leaves it answering until input ends."""
+        process = Process(*RUNNERS["python"], "--admin", LOCAL, "--admin-drain")
+        self.addCleanup(process.end)
+        process.send(INIT)
+        process.read_line()
+        self.assertEqual(curl(process.port(), "/drain", "-X", "POST")[0], 202)
+        self.assertEqual(curl(process.port(), "/readyz"), (503, "drained: POST /drain from 127.0.0.1\n"))
+        process.send(message("tcp_drain_status", 2))
+        self.assertEqual(bodies(process.read_line())[0]["status"], "drained")
+        process.close_input()
+        self.assertEqual(process.wait(), 0)
+
+    def test_warning(self) -> None:
+        """An endpoint that lets other machines stop the node is warned of."""
+        process = Process(*RUNNERS["python"], "--admin", "tcp:0", "--admin-drain")
+        self.addCleanup(process.end)
+        process.wait_for_log("control endpoints that other machines can reach")
+        process.close_input()
+        self.assertEqual(process.wait(), 0)
+
+    def check_refused(self, *options: str, line: str) -> None:
+        result = run(*options, lines=b"")
+        self.assertEqual((result.returncode, result.stdout, result.stderr.decode()), (1, b"", f"node: {line}\n"))
+
+    def test_wrong_options(self) -> None:
+        """What cannot be met is said in one line."""
+        self.check_refused("--admin-drain", line="--admin-drain: needs --admin")
+        self.check_refused("--admin=nonsense:", line="--admin nonsense:: Unknown endpoint type: 'nonsense'")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            result = run(f"--admin=tcp:{port}:interface=127.0.0.1", lines=b"")
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr.decode(), rf"node: Couldn't listen on 127.0.0.1:{port}: [^\n]*\n$")
+
+    def run_python(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def test_missing_extra(self) -> None:
+        """Without prometheus-client, one line says which extra is missing."""
+        program = "import sys; sys.modules['prometheus_client'] = None; from twisted_node import run; run()"
+        result = self.run_python(program, "--admin", LOCAL)
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(result.stderr, "node: --admin: needs the admin extra: pip install 'twisted-node[admin]'\n")
+
+    def test_not_paid_for(self) -> None:
+        """Without --admin, neither twisted.web nor prometheus-client is imported, from the start to the end."""
+        program = (
+            "import atexit, sys; from twisted_node.command._run import run\n"
+            "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+            "run()"
+        )
+        for options, expected in ([], False), (["--admin", LOCAL], True):
+            result = self.run_python(program, *options)
+            self.assertEqual(result.returncode, 0)
+            imported = result.stderr.split()
+            self.assertIn("twisted_node.server._service", imported)
+            for name in ("twisted.web", "prometheus_client", "twisted_node.watch._admin"):
+                self.assertIs(name in imported, expected, name)
