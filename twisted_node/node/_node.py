@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, overload
 
 from twisted.internet.defer import Deferred
 
@@ -12,7 +12,7 @@ from twisted_node.drain import Drain
 from twisted_node.errors import MisuseError, RequestError
 from twisted_node.node._about import answer_init
 from twisted_node.node._calls import Calls
-from twisted_node.node._handlers import Asker
+from twisted_node.node._handlers import CUT, REFUSED, Answer, Asker, Request
 from twisted_node.node._monitoring import Monitoring, Observer
 from twisted_node.node._outgoing import Identity
 from twisted_node.node._own_work import OwnWork
@@ -21,6 +21,9 @@ from twisted_node.node._requests import Requests
 from twisted_node.node._wire import Body, UnreadableLine
 
 __all__ = ["Node"]
+
+_B = TypeVar("_B")
+_C = TypeVar("_C", bound=Callable[[], Any])
 
 
 class Node:
@@ -40,12 +43,6 @@ class Node:
         self._requests: Requests | None = None
         #: Its handlers.
         self.registry = Registry()
-        #: Registers the handler of a type; see ``Registry.handle``.
-        self.handle = self.registry.handle
-        #: Register work that no request asks for; see ``OwnWork``.
-        self.after_init = self._own_work.after_init
-        self.every = self._own_work.every
-        self.on_drain = self._own_work.on_drain
         answer_init(self.registry, self._identity)
 
     @property
@@ -82,6 +79,83 @@ class Node:
     def unreadable_lines(self) -> int:
         """How many lines did not say whom to answer."""
         return self._monitoring.unreadable_lines
+
+    @overload
+    def handle(
+        self,
+        type_: str,
+        *,
+        while_draining: bool = False,
+        control: bool = False,
+        before_init: bool = False,
+        refused: Body = REFUSED,
+        cut: Body = CUT,
+    ) -> Callable[[Callable[[Request[Body]], Answer]], Callable[[Request[Body]], Answer]]: ...
+
+    @overload
+    def handle(
+        self,
+        type_: str,
+        body_type: type[_B],
+        *,
+        while_draining: bool = False,
+        control: bool = False,
+        before_init: bool = False,
+        refused: Body = REFUSED,
+        cut: Body = CUT,
+    ) -> Callable[[Callable[[Request[_B]], Answer]], Callable[[Request[_B]], Answer]]: ...
+
+    def handle(
+        self, type_: str, body_type: type[Any] = dict, **terms: Any
+    ) -> Callable[[Callable[[Request[Any]], Answer]], Callable[[Request[Any]], Answer]]:
+        """Register the handler of a type: a decorator, or by call ``node.handle("echo", Echo)(function)``.
+
+        The handler takes a :class:`~twisted_node.node.Request` and returns the fields of the reply (a mapping, or
+        None for none), or a Deferred or coroutine of them. The node sets ``in_reply_to`` and ``msg_id``. It raises
+        ``RequestError`` to answer an error; any other exception is logged and answered crash (13).
+
+        Args:
+            type_: the type of the requests; the reply's is ``<type>_ok``.
+            body_type: a ``msgspec.Struct`` with the fields and their ranges, or ``dict`` for plain data.
+            terms: how these requests are to be treated; each of the following may be given.
+            while_draining: serve these requests also during and after the drain.
+            control: serve them only on standard input and control endpoints; elsewhere they are not supported (10).
+            before_init: serve them also before the node has a name.
+            refused: the body of the reply to a request that is refused because of the drain.
+            cut: the body of the reply to a request that the deadline cuts.
+
+        Raises:
+            MisuseError: the type has a handler, or ``body_type`` is no type of a body.
+        """
+        return self.registry.handle(type_, body_type, **terms)
+
+    def after_init(self, function: _C) -> _C:
+        """Register a function to call once the node has its name; a decorator.
+
+        It is called after ``init_ok`` was sent and before the next line is processed. If the node has its name already,
+        it is called when the node begins to listen.
+        """
+        return self._own_work.after_init(function)
+
+    def every(self, seconds: float) -> Callable[[_C], _C]:
+        """Register a function to call periodically, from ``init`` until the drain begins; a decorator.
+
+        Calls never overlap: while the function's Deferred or coroutine has not ended, calls that are due are skipped.
+
+        Args:
+            seconds: from one call to the next, and to the first.
+
+        Raises:
+            MisuseError: ``seconds`` is no number above 0, or more than a day.
+        """
+        return self._own_work.every(seconds)
+
+    def on_drain(self, function: _C) -> _C:
+        """Register a function to call when the drain begins, such as handing over to other nodes; a decorator.
+
+        The drain waits for it, and the deadline cuts it, as if it were a request in flight.
+        """
+        return self._own_work.on_drain(function)
 
     # What the node has once it is bound. Before, each of these raises MisuseError.
 

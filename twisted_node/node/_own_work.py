@@ -33,25 +33,12 @@ class OwnWork:
         self._started = False
 
     def after_init(self, function: _C) -> _C:
-        """Register a function to call once the node has its name; a decorator.
-
-        It is called after ``init_ok`` was sent and before the next line is processed. If the node has its name already,
-        it is called when the node begins to listen.
-        """
+        """Register a function to call once the node has its name."""
         self._after_init.append(function)
         return function
 
     def every(self, seconds: float) -> Callable[[_C], _C]:
-        """Register a function to call periodically, from ``init`` until the drain begins; a decorator.
-
-        Calls never overlap: while the function's Deferred or coroutine has not ended, calls that are due are skipped.
-
-        Args:
-            seconds: from one call to the next, and to the first.
-
-        Raises:
-            MisuseError: ``seconds`` is no number above 0, or more than a day.
-        """
+        """Register a function to call periodically; raises MisuseError, as ``Node.every`` says."""
         check_seconds("every", seconds, zero=False)
 
         def register(function: _C) -> _C:
@@ -61,10 +48,7 @@ class OwnWork:
         return register
 
     def on_drain(self, function: _C) -> _C:
-        """Register a function to call when the drain begins, such as handing over to other nodes; a decorator.
-
-        The drain waits for it, and the deadline cuts it, as if it were a request in flight.
-        """
+        """Register a function to call when the drain begins."""
         self._on_drain.append(function)
         return function
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any
 
 from twisted_node.errors import MisuseError
 from twisted_node.node._handlers import CUT, REFUSED, Answer, Handler, Request
@@ -11,8 +11,6 @@ from twisted_node.node._plain import plain_decoder
 from twisted_node.node._wire import Body, body_decoder
 
 __all__ = ["Registry"]
-
-_B = TypeVar("_B")
 
 
 class Registry:
@@ -23,31 +21,6 @@ class Registry:
         self.handlers: dict[str, Handler] = {}
         #: Decodes plain requests; None until it is made, and again after each registration.
         self.decode_plain: Callable[[bytes], Any] | None = None
-
-    @overload
-    def handle(
-        self,
-        type_: str,
-        *,
-        while_draining: bool = False,
-        control: bool = False,
-        before_init: bool = False,
-        refused: Body = REFUSED,
-        cut: Body = CUT,
-    ) -> Callable[[Callable[[Request[Body]], Answer]], Callable[[Request[Body]], Answer]]: ...
-
-    @overload
-    def handle(
-        self,
-        type_: str,
-        body_type: type[_B],
-        *,
-        while_draining: bool = False,
-        control: bool = False,
-        before_init: bool = False,
-        refused: Body = REFUSED,
-        cut: Body = CUT,
-    ) -> Callable[[Callable[[Request[_B]], Answer]], Callable[[Request[_B]], Answer]]: ...
 
     def handle(
         self,
@@ -60,24 +33,7 @@ class Registry:
         refused: Body = REFUSED,
         cut: Body = CUT,
     ) -> Callable[[Callable[[Request[Any]], Answer]], Callable[[Request[Any]], Answer]]:
-        """Register the handler of a type: a decorator, or by call ``node.handle("echo", Echo)(function)``.
-
-        The handler takes a :class:`~twisted_node.node.Request` and returns the fields of the reply (a mapping, or
-        None for none), or a Deferred or coroutine of them. The node sets ``in_reply_to`` and ``msg_id``. It raises
-        ``RequestError`` to answer an error; any other exception is logged and answered crash (13).
-
-        Args:
-            type_: the type of the requests; the reply's is ``<type>_ok``.
-            body_type: a ``msgspec.Struct`` with the fields and their ranges, or ``dict`` for plain data.
-            while_draining: serve these requests also during and after the drain.
-            control: serve them only on standard input and control endpoints; elsewhere they are not supported (10).
-            before_init: serve them also before the node has a name.
-            refused: the body of the reply to a request that is refused because of the drain.
-            cut: the body of the reply to a request that the deadline cuts.
-
-        Raises:
-            MisuseError: the type has a handler, or ``body_type`` is no type of a body.
-        """
+        """Register the handler of a type, as ``Node.handle`` explains; raises what that raises."""
         if not isinstance(type_, str):
             raise MisuseError(f'expected the type of the requests, as in @node.handle("echo"), got {type_!r}')
         if type_ in self.handlers:
