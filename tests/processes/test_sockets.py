@@ -25,6 +25,9 @@ class QueueTests(SocketsTestCase):
 
     def check(self, process: Process, connect_to_it: Callable[[], socket.socket]) -> None:
         """Have clients wait in the queue of a stopped process, tell it to drain, and let it go on."""
+        # It has begun to serve: a signal before that would be handled behind the first requests.
+        with connect_to_it() as first:
+            self.ask(first, message("tcp_drain_status"))
         process.signal(signal.SIGSTOP)
         waiting = [connect_to_it() for _ in range(40)]
         requests = [message("tcp_request", number, latency_ms=50) for number in range(40)]
@@ -69,6 +72,8 @@ class QueueTests(SocketsTestCase):
         process = self.start("--listen", f"ssl:0:{LOCAL}:privateKey={certificates.server}")
         port = process.port()
         context = certificates.client_context()
+        with context.wrap_socket(connect(port), server_hostname="127.0.0.1") as first:
+            self.ask(first, message("tcp_drain_status"))
         process.signal(signal.SIGSTOP)
         # Few, for all handshakes have to be done within the tenth of a second that a new client is given.
         waiting = [connect(port) for _ in range(4)]
