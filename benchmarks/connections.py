@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from benchmarks.load import connect
-from benchmarks.measure import LOOPBACK, NODE, Process, allow_many_files, in_turn
+from benchmarks.measure import LOOPBACK, NODE, MeasuredProcess, allow_many_files, in_turn
 from benchmarks.report import Figure
 from benchmarks.tcp import Served, Shape, serve
 
@@ -20,7 +20,7 @@ def measure(*, quick: bool = False) -> Iterator[Figure]:
     """Count what is added by idle connections and by busy ones."""
     allow_many_files()
     idle, requests, rounds = (20, 1_000, 1) if quick else (1_000, 30_000, 3)
-    with Process((*NODE, "--listen", LOOPBACK)) as server:
+    with MeasuredProcess((*NODE, "--listen", LOOPBACK)) as server:
         port = server.port()
         # What the first requests leave behind is no connection's.
         serve(server, port, Shape(10, 10, requests))

@@ -10,7 +10,7 @@ from functools import partial
 from statistics import median
 
 from benchmarks.lines import INIT, long_requests, message, request
-from benchmarks.measure import NODE, Process, in_turn
+from benchmarks.measure import NODE, MeasuredProcess, in_turn
 from benchmarks.report import Figure
 
 TITLE = "In flight at once"
@@ -45,7 +45,7 @@ def measure(*, quick: bool = False) -> Iterator[Figure]:
 
 def _cpu_a_request(lines: bytes, count: int) -> float:
     """Seconds of CPU for each of some requests, from before the first line to after the last answer."""
-    with Process(NODE) as process:
+    with MeasuredProcess(NODE) as process:
         process.send(INIT)
         process.read_lines(1)
         before = process.cpu()
@@ -65,7 +65,7 @@ def _hold(count: int) -> tuple[float, float, float, float, float]:
     """
     # A virtual machine may get memory from its host only when it is touched, at 10 microseconds a page: be that now.
     bytearray(count * 4_000)
-    with Process((*NODE, "--max-in-flight", str(count))) as process:
+    with MeasuredProcess((*NODE, "--max-in-flight", str(count))) as process:
         process.send(INIT)
         process.read_lines(1)
         before = process.resident()
@@ -81,7 +81,7 @@ def _hold(count: int) -> tuple[float, float, float, float, float]:
         return size, *begin, *cut
 
 
-def _ask(process: Process, line: bytes) -> tuple[float, float]:
+def _ask(process: MeasuredProcess, line: bytes) -> tuple[float, float]:
     """Seconds, and seconds of its CPU, until something is answered."""
     began, cpu = time.perf_counter(), process.cpu()
     process.send(line)

@@ -40,7 +40,7 @@ class Cost:
     cpu: float
 
 
-class Process:
+class MeasuredProcess:
     """One process under measurement; its standard streams are pipes. A context manager that leaves nothing behind."""
 
     def __init__(self, command: Sequence[str], *, stdin: int = subprocess.PIPE, **options: object) -> None:
@@ -50,7 +50,7 @@ class Process:
         )
         self.pid: int = self.popen.pid
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> MeasuredProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -121,7 +121,7 @@ def run_through_pipes(command: Sequence[str], lines: Path, answers: int) -> Cost
     """
     with subprocess.Popen(["cat", lines], stdout=subprocess.PIPE) as feeder:
         assert feeder.stdout is not None
-        with Process(command, stdin=feeder.stdout.fileno()) as process:
+        with MeasuredProcess(command, stdin=feeder.stdout.fileno()) as process:
             # Otherwise the feeder would not learn of the end of its reader.
             feeder.stdout.close()
             while chunk := process.read():

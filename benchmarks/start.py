@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.lines import INIT
-from benchmarks.measure import NODE, Process, in_turn, ratios
+from benchmarks.measure import NODE, MeasuredProcess, in_turn, ratios
 from benchmarks.report import Figure
 
 TITLE = "Start: from exec to init_ok"
@@ -40,7 +40,7 @@ def measure(*, quick: bool = False) -> Iterator[Figure]:
 
 def _first_line(command: Sequence[str]) -> float:
     """Seconds until a process writes its first line."""
-    with Process(command) as process:
+    with MeasuredProcess(command) as process:
         process.send(INIT)
         process.read_lines(1)
         return time.perf_counter() - process.began

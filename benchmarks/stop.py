@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from benchmarks.lines import message, request
 from benchmarks.load import connect
-from benchmarks.measure import LOOPBACK, NODE, PATIENCE, Process, allow_many_files
+from benchmarks.measure import LOOPBACK, NODE, PATIENCE, MeasuredProcess, allow_many_files
 from benchmarks.report import Figure
 
 TITLE = "Stop: until the process has ended"
@@ -31,7 +31,7 @@ def measure(*, quick: bool = False) -> Iterator[Figure]:
 
 
 def _stop_idle(connections: int) -> float:
-    with Process((*NODE, "--listen", LOOPBACK)) as server:
+    with MeasuredProcess((*NODE, "--listen", LOOPBACK)) as server:
         clients = connect(server.port(), connections)
         began = time.perf_counter()
         os.kill(server.pid, signal.SIGTERM)
@@ -41,7 +41,7 @@ def _stop_idle(connections: int) -> float:
 
 
 def _stop_busy(connections: int, latency_ms: int) -> float:
-    with Process((*NODE, "--listen", LOOPBACK)) as server:
+    with MeasuredProcess((*NODE, "--listen", LOOPBACK)) as server:
         clients = connect(server.port(), connections)
         for client in clients:
             client.sendall(request(2, latency_ms))
@@ -62,7 +62,7 @@ def _in_flight(client: socket.socket) -> int:
     return int(body["remaining"])
 
 
-def _read_until_end(server: Process, clients: list[socket.socket]) -> tuple[float, float]:
+def _read_until_end(server: MeasuredProcess, clients: list[socket.socket]) -> tuple[float, float]:
     """Be a good client on each connection: read, and close when the server does.
 
     Returns:

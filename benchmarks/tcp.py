@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 
-from benchmarks.measure import LOOPBACK, NODE, PATIENCE, Process, in_turn, python, ratios
+from benchmarks.measure import LOOPBACK, NODE, PATIENCE, MeasuredProcess, in_turn, python, ratios
 from benchmarks.report import Figure
 
 TITLE = "TCP, connections x outstanding on each, requests without latency"
@@ -58,7 +58,7 @@ def measure(*, quick: bool = False) -> Iterator[Figure]:
         commands["uvloop"] = python("streams", "uvloop")
     with ExitStack() as stack:
         # All of them all the time; those that have nothing to do take nothing.
-        servers = {name: stack.enter_context(Process(command)) for name, command in commands.items()}
+        servers = {name: stack.enter_context(MeasuredProcess(command)) for name, command in commands.items()}
         ports = {name: server.port() for name, server in servers.items()}
         for full, target in _SHAPES.items():
             shape = replace(full, requests=400) if quick else full
@@ -67,7 +67,7 @@ def measure(*, quick: bool = False) -> Iterator[Figure]:
             yield from _figures(in_turn(1 if quick else 7, variants), shape, target)
 
 
-def serve(server: Process, port: int, shape: Shape) -> Served:
+def serve(server: MeasuredProcess, port: int, shape: Shape) -> Served:
     """Have a process of its own put a load on a server."""
     cores = _cores(shape)
     os.sched_setaffinity(server.pid, cores)

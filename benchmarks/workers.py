@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks.measure import NODE, PATIENCE, Process, in_turn, python, ratios
+from benchmarks.measure import NODE, PATIENCE, MeasuredProcess, in_turn, python, ratios
 from benchmarks.report import Figure
 
 TITLE = "Several processes behind one port"
@@ -63,16 +63,16 @@ def _listen_together(stack: ExitStack, count: int) -> list[socket.socket]:
     return [first, *(_listen(stack, port, reuse=True) for _ in range(count - 1))]
 
 
-def _start(stack: ExitStack, listeners: list[socket.socket]) -> tuple[int, list[Process]]:
+def _start(stack: ExitStack, listeners: list[socket.socket]) -> tuple[int, list[MeasuredProcess]]:
     """Start a node on each of some sockets, which may be one and the same; return their port, and them."""
     command = ("sh", "-c", _ADOPT, "sh", *NODE, "--listen", "systemd:domain=INET:index=0")
-    nodes = [stack.enter_context(Process(command, stdin=listener.fileno())) for listener in listeners]
+    nodes = [stack.enter_context(MeasuredProcess(command, stdin=listener.fileno())) for listener in listeners]
     for node in nodes:
         node.port()
     return int(listeners[0].getsockname()[1]), nodes
 
 
-def _load(port: int, nodes: list[Process], requests: int) -> _Load:
+def _load(port: int, nodes: list[MeasuredProcess], requests: int) -> _Load:
     before = [node.cpu() for node in nodes]
     command = python("load", str(port), "40", "25", str(requests))
     load = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
