@@ -25,13 +25,17 @@ _FLOORS = re.findall(
     r"([\w-]+)>=([\d.]+)", " ".join([*_PROJECT["project"]["dependencies"], *_EXTRAS["admin"], *_EXTRAS["cli"]])
 )
 
+#: What the lowest Twisted came out with: with newer ones it cannot negotiate HTTP/2 over TLS.
+_CONTEMPORARIES = ["pyOpenSSL==24.2.1", "cryptography==43.0.3"]
+
 
 @nox.session(python=nox.project.python_versions(_PROJECT), reuse_venv=True)
 @nox.parametrize("libraries", ["lowest", "newest"], ids=["lowest", "newest"])
 def matrix(session: nox.Session, libraries: str) -> None:
     """Run the unit tests, or those that are named."""
     constraints = Path(session.create_tmp(), "constraints.txt")
-    constraints.write_text("".join(f"{name}=={floor}\n" for name, floor in _FLOORS) if libraries == "lowest" else "")
+    lowest = [*(f"{name}=={floor}" for name, floor in _FLOORS), *_CONTEMPORARIES]
+    constraints.write_text("\n".join(lowest) if libraries == "lowest" else "")
     session.install("--upgrade", "--constraint", str(constraints), "--editable", ".[test]")
     session.run("python", "-m", "pip", "list")
     trial = Path(session.create_tmp(), "trial")

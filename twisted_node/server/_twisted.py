@@ -135,5 +135,5 @@ def leave_path_alone(port: unix.Port, *, shared: bool = False) -> None:
     """
     if shared:
         port._shouldShutdown = False
-    # Twisted takes a name in the abstract namespace, which has no file, for nothing to remove.
-    port._bindPath = b"\0not a file"
+    # Twisted removes no file for a name in the abstract namespace. Before 26.10 it looked at ``port``.
+    port._bindPath = port.port = b"\0not a file"
