@@ -6,24 +6,23 @@ import os
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from incremental import Version
 from twisted.internet import endpoints as twisted_endpoints
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-import twisted
 from tests.support.certificates import Certificates
 from twisted_node.command import _endpoints as endpoints
 from twisted_node.command._endpoints import is_local, server_endpoint, wants_client_certificates
 from twisted_node.errors import MisuseError
 
 #: Whether this Twisted knows ``tls:``, as 26.4 and later ones do.
-HAS_TLS_ENDPOINT = twisted.version >= Version("Twisted", 26, 4, 0)
+HAS_TLS_ENDPOINT = tuple(map(int, version("Twisted").split(".")[:2])) >= (26, 4)
 
 
 class EndpointTests(SynchronousTestCase):
