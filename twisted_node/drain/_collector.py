@@ -1,4 +1,4 @@
-"""Python's garbage collector, kept from looking at many requests in flight again and again."""
+"""Python's garbage collector: how to keep it from traversing many requests in flight again and again."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from contextlib import contextmanager
 
 __all__ = ["collector_paused", "settle_collector"]
 
-#: New objects between two looks: a few thousand requests in flight.
+#: How many new objects there are before the collector runs: those of a few thousand requests in flight.
 _COLLECT_AFTER = 50_000
 
 
 def settle_collector() -> None:
-    """Have the collector look at requests only, and seldom: called when all has been imported and made.
+    """Have the collector run seldom, and only over what is made from now on.
 
-    With 100,000 requests in flight that takes a third off the processor time; with 10 it changes nothing.
+    Call it when everything has been imported and made. With 100,000 requests in flight it saves a third of the
+    processor time; with 10 it changes nothing.
     """
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
@@ -23,10 +24,10 @@ def settle_collector() -> None:
 
 @contextmanager
 def collector_paused(*, freeze: bool) -> Iterator[None]:
-    """Keep the collector from looking while something large is made; it is on or off afterwards as it was.
+    """Switch the collector off while something large is made; afterwards it is on or off as before.
 
     Args:
-        freeze: whether it shall not look afterwards either at what exists by then, for the rest of the process.
+        freeze: whether the collector shall ignore everything that exists at the end, for the rest of the process.
     """
     collecting = gc.isenabled()
     gc.disable()

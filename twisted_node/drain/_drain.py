@@ -32,7 +32,7 @@ __all__ = ["Drain"]
 
 _T = TypeVar("_T")
 
-#: From so many pieces of work in flight, the garbage collector's look at them takes long enough to be spared.
+#: With so many pieces of work in flight, a run of the garbage collector takes long enough to be worth avoiding.
 _FREEZE_FROM = 10_000
 
 
@@ -153,7 +153,8 @@ class Drain:
     def begin(self, timeout: float, reason: str = "asked to") -> Deferred[Statistics]:
         """Begin the drain. Further calls join it; they may bring its deadline nearer, never push it away.
 
-        With 10,000 in flight and more, the garbage collector is kept from all that exists now (``gc.freeze``).
+        From 10,000 pieces of work in flight on, the garbage collector ignores what exists now, for the rest of the
+        process (``gc.freeze``).
 
         Args:
             timeout: seconds until what is left is cut; 0 cuts at once.
@@ -172,6 +173,7 @@ class Drain:
             self._work.cut_for(reason)
             self._lame_duck.stop()
             self.reason, self._began = reason, self.monotonic()
+            # Its watchers come first: those who wait for the drain to begin may ask when it will be over.
             self._deadline.bring_near(self._began + timeout)
             self._for_draining.fire(None)
             self._race()
@@ -257,7 +259,8 @@ class Drain:
 
     def _race(self) -> None:
         self._awaited = self._work.all()
-        # Making the list over 100,000 takes 0.04 s; with the collector ten times that, and its look afterwards as much.
+        # To make this list over 100,000 takes 0.04 s. With the collector on it takes ten times that, and the
+        # collector's run right after it takes as long again.
         with collector_paused(freeze=len(self._awaited) >= _FREEZE_FROM):
             in_flight: Deferred[Any] = DeferredList(self._awaited)
         deadline: Deferred[Any] = self._time_is_up
@@ -265,7 +268,7 @@ class Drain:
 
     def _raced(self, winner: tuple[int, Any]) -> None:
         if winner[0] == 0 and self._work:
-            # Work admitted while draining was not in the list.
+            # Work that was taken while draining is not in the list yet.
             self._time_is_up = Deferred()
             self._race()
             return
@@ -281,6 +284,6 @@ class Drain:
     def _deadline_passed(self) -> None:
         self._oldest_cut = self._work.oldest(3)
         self._cut_before = self.counts.cut
-        # Work that has ended is cut all the same if its callbacks still wait for something.
+        # A piece of work may have ended while its callbacks still wait for something: that counts as cut too.
         self.counts.cut += sum(1 for ours in self._awaited if ours.paused)
         self._time_is_up.callback(None)

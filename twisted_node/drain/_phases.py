@@ -13,9 +13,9 @@ class Phase(Enum):
 
     #: Taking work.
     SERVING = "serving"
-    #: Taking work, while telling balancers to send no more.
+    #: Still taking work, while telling load balancers to send no more.
     LAME_DUCK = "lame_duck"
-    #: Taking none; waiting for what is in flight.
+    #: Taking no new work; waiting for what is in flight.
     DRAINING = "draining"
     #: Everything in flight came to its own end.
     DRAINED = "drained"

@@ -1,4 +1,4 @@
-"""Deferreds of those who wait for one moment."""
+"""Deferreds that all wait for the same moment."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ _T = TypeVar("_T")
 
 
 class Waiters(Generic[_T]):
-    """Who waits for one moment."""
+    """The Deferreds of everyone who waits for one moment; they fire together."""
 
     def __init__(self) -> None:
         self._waiting: dict[Deferred[_T], None] = {}
 
     def add(self) -> Deferred[_T]:
-        """Take in one more; its Deferred may be cancelled."""
+        """Make a Deferred for one more who waits. To cancel it is to wait no longer."""
         waiter: Deferred[_T] = Deferred(self._waiting.pop)
         self._waiting[waiter] = None
         return waiter
 
     def fire(self, value: _T) -> None:
-        """Tell all of them; whoever comes while they are told waits for another time."""
+        """Fire all that wait now. One that is added meanwhile waits for the next call."""
         for waiter in list(self._waiting):
-            # One may have had another cancelled.
+            # The callback of one may have cancelled another.
             if waiter in self._waiting:
                 del self._waiting[waiter]
                 waiter.callback(value)
