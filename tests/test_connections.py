@@ -206,16 +206,16 @@ class ConnectionsTests(SynchronousTestCase):
         """The end closes all that are open, finished or not; it is known before how many lose bytes by it."""
         visitors = [self.open(), self.open(loses=True), self.open(owed=True, loses=True)]
         self.drain()
-        self.assertEqual(self.connections.count_unsent(), 2)
+        self.assertEqual(len(self.connections.unsent()), 2)
         self.connections.end()
         self.assertEqual([visitor.told[-1] for visitor in visitors], ["end"] * 3)
 
     def test_unsent(self) -> None:
         """It is known how many clients have not taken everything."""
         self.open()
-        self.assertEqual(self.connections.count_unsent(), 0)
+        self.assertEqual(len(self.connections.unsent()), 0)
         self.open(loses=True)
-        self.assertEqual(self.connections.count_unsent(), 1)
+        self.assertEqual(len(self.connections.unsent()), 1)
 
     def test_new(self) -> None:
         """A client that connected just before the drain has its first words left, one in the queue has the linger."""
@@ -340,6 +340,6 @@ class NodeConnectionsTests(SynchronousTestCase):
     def test_end(self) -> None:
         """The end closes a connection whose bytes are out, without a reset."""
         client = self.house.connect()
-        self.assertEqual(self.connections.count_unsent(), 0)
+        self.assertEqual(len(self.connections.unsent()), 0)
         self.connections.end()
         self.assertEqual((client.transport.closed, client.transport.aborted), (True, False))

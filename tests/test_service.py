@@ -431,7 +431,7 @@ class UnreadTests(ServiceTestCase):
         self.assertEqual(
             self.log[-2:],
             [
-                "2 connections closed with answers that their clients did not read",
+                "2 connections closed with answers that their clients did not read: a visitor, a visitor",
                 "cut: 0 finished, 0 refused, 2 cut, 0 undelivered, in 0.000 s",
             ],
         )

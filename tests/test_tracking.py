@@ -100,7 +100,7 @@ class ByConnectionTests(TrackingTests):
         self.assertEqual([str(name) for name, _ in self.drain.statistics().oldest], ["connection from 192.0.2.7:4711"])
         self.clock.advance(5)
         transport.receive(b"more")
-        self.assertEqual(self.service.connections.count_unsent(), 0)
+        self.assertEqual(self.service.connections.unsent(), [])
         self.assertFalse(transport.half_closed)
         transport.protocol.transport.loseConnection()
         self.clock.advance(0)

@@ -17,9 +17,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_node.errors import ErrorCode, MisuseError, RequestError, UnreadableLine
+from twisted_node.names import peer_name
 from twisted_node.node._framing import Framing
 from twisted_node.node._node import Node
-from twisted_node.server._closing import Close, GracefulClose
+from twisted_node.server._closing import Close
 from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections, IDrainingFactory
 from twisted_node.server._twisted import restore_half_close, write_now
@@ -84,6 +85,9 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         self._last_line_at = 0.0
         self._on_lost = on_lost
 
+    def __str__(self) -> str:
+        return f"connection from {peer_name(self.transport.getPeer())}"
+
     # What Twisted calls.
 
     def connectionMade(self) -> None:
@@ -102,7 +106,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
 
     def make_close(self) -> Close:
         """Make what closes this connection's transport."""
-        return GracefulClose(self.transport, self.connections.clock, self.connections.linger)
+        return self.connections.make_close(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Take one chunk: hand over its whole lines, keep the rest."""

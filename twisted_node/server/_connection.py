@@ -83,6 +83,9 @@ class Connection:
         self._connections = connections
         self._close = close
 
+    def __str__(self) -> str:
+        return str(self.speaker)
+
     @property
     def is_closing(self) -> bool:
         """Whether nothing that comes in is served any more."""
@@ -141,7 +144,7 @@ class Connection:
             self._close.read_waiting()
 
     def has_unsent(self) -> bool:
-        """Return whether bytes are still in this process that the client has not taken."""
+        """Return whether something was written that the client's kernel has not taken."""
         return self._close.has_unsent()
 
     def finish(self) -> None:

@@ -7,12 +7,14 @@ finished once the drain has ended.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import Attribute, Interface
 
 from twisted_node.drain._waiters import Waiters
+from twisted_node.server._closing import GracefulClose
 from twisted_node.server._connection import Connection
 from twisted_node.server._states import CONNECTIONS, ConnectionsEvent, ConnectionsState, ConnectionState
 
@@ -63,9 +65,17 @@ class Connections:
         """Whether the drain has begun."""
         return self.state is not ConnectionsState.OPEN
 
-    def count_unsent(self) -> int:
-        """Return how many clients have not taken all of their answers."""
-        return sum(connection.has_unsent() for connection in self._open)
+    def unsent(self) -> list[Connection]:
+        """Find the connections whose clients' kernels have not taken all of their answers."""
+        return [connection for connection in self._open if connection.has_unsent()]
+
+    def make_close(self, transport: Any) -> GracefulClose:
+        """Make what closes one of these connections.
+
+        Args:
+            transport: of the connection, with its wrappers.
+        """
+        return GracefulClose(transport, self.clock, self.linger, will_be_ended=lambda: self.draining)
 
     def when_empty(self) -> Deferred[None]:
         """Wait until no connection is open; fires at once if none is."""

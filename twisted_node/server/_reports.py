@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from twisted_node.drain import Drain, Phase, Statistics
 from twisted_node.names import name_oldest, summarise
+from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections
 
 __all__ = ["SECONDS_BETWEEN_REPORTS", "Reports"]
@@ -17,6 +18,9 @@ _log = Logger()
 
 #: How often the log says what is left.
 SECONDS_BETWEEN_REPORTS = 5.0
+
+#: At most so many connections are named in one line.
+_NAMES = 10
 
 
 class Reports:
@@ -66,9 +70,13 @@ class Reports:
         if not self._loop.running:
             self._loop.start(SECONDS_BETWEEN_REPORTS, now=False)
 
-    def lost(self, count: int) -> None:
-        """Say that so many connections were closed with bytes unsent."""
-        _log.warn("{count} connections closed with answers that their clients did not read", count=count)
+    def lost(self, connections: list[Connection]) -> None:
+        """Say which connections are closed though their clients have not taken everything."""
+        _log.warn(
+            "{count} connections closed with answers that their clients did not read: {names}",
+            count=len(connections),
+            names=_list(connections),
+        )
 
     def ended(self, statistics: Statistics) -> None:
         """Say how it ended; nothing is said after that."""
@@ -85,6 +93,12 @@ class Reports:
             left=left,
             oldest=_name(statistics),
         )
+
+
+def _list(connections: list[Connection]) -> str:
+    """Name some connections."""
+    names = ", ".join(str(connection) for connection in connections[:_NAMES])
+    return names if len(connections) <= _NAMES else f"{names}, and {len(connections) - _NAMES} more"
 
 
 def _name(statistics: Statistics) -> str:

@@ -247,9 +247,9 @@ class DrainingService(Service):
         # Also what a connection that was kept open has asked for since: it gets its answer before it is closed.
         self.drain.cut_in_flight()
         # Counted before any of them closes: with the last one, all is over.
-        if lost := self.connections.count_unsent():
-            self.drain.count_cut(lost)
-            self._reports.lost(lost)
+        if unsent := self.connections.unsent():
+            self.drain.count_cut(len(unsent))
+            self._reports.lost(unsent)
         self.connections.end()
 
     def _all_gone(self, _: None) -> None:

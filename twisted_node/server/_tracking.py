@@ -21,7 +21,6 @@ from zope.interface import Attribute, Interface, directlyProvides, implementer, 
 from twisted_node.drain import Drain
 from twisted_node.errors import DrainTimeout
 from twisted_node.names import peer_name
-from twisted_node.server._closing import GracefulClose
 from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections, IDrainingFactory
 
@@ -86,7 +85,7 @@ class TrackedConnection(ABC):
     def makeConnection(self, transport: Any) -> None:
         """Connect the protocol, and register."""
         self.transport = transport
-        close = GracefulClose(transport, self.connections.clock, self.connections.linger)
+        close = self.connections.make_close(transport)
         self.connection = Connection(self, self.connections, close, asks_again_within=_ASKS_AGAIN_WITHIN)
         self.drained_factory.doStart()
         self.protocol.makeConnection(transport)

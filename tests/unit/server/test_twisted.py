@@ -29,6 +29,7 @@ from twisted_node.server._twisted import (
     read_waiting,
     restore_half_close,
     unsent_bytes,
+    untaken_bytes,
     write_now,
 )
 
@@ -103,6 +104,12 @@ class RealTransportTests(TestCase):
         aggregator.flush()
         self.assertEqual(unsent_bytes(wrapper), 8)
 
+    def test_untaken_bytes_of_unix(self) -> None:
+        """Of a unix socket none count: they stay there for the reader when we have closed."""
+        self.transport.write(b"sent")
+        self.transport.doWrite()
+        self.assertEqual(untaken_bytes(self.transport), 0)
+
     def test_read_waiting(self) -> None:
         """What the client has sent is read in this turn; a paused producer stops that."""
         self.client.send(b"sent")
@@ -156,10 +163,67 @@ class RealTransportTests(TestCase):
         self.assertTrue(self.protocol.input_ended)
 
 
+class TCPTests(TestCase):
+    """A connected pair of TCP sockets, one of them a transport of Twisted's."""
+
+    def setUp(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.client = socket.socket()
+            self.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            self.client.settimeout(20)
+            self.addCleanup(self.client.close)
+            self.client.connect(listening.getsockname())
+            ours, peer = listening.accept()
+        ours.setblocking(False)
+        self.protocol = Remembering()
+        self.transport: Any = tcp.Server(ours, self.protocol, peer, PORT, 0, REACTOR)
+        self.protocol.makeConnection(self.transport)
+        self.addCleanup(self.close)
+
+    async def close(self) -> None:
+        if not self.protocol.lost.called:
+            self.transport.abortConnection()
+            await self.protocol.lost
+
+    async def test_untaken_bytes(self) -> None:
+        """Bytes count until the client's kernel has taken them; our FIN does not count."""
+        self.assertEqual(untaken_bytes(self.transport), 0)
+        much = b"x" * 1_000_000
+        self.transport.write(much)
+        self.transport.doWrite()
+        sent = len(much) - unsent_bytes(self.transport)
+        untaken = untaken_bytes(self.transport)
+        self.assertGreater(untaken, 0)
+        self.assertLess(untaken, sent)
+        while unsent_bytes(self.transport):
+            self.client.recv(65_536)
+            self.transport.doWrite()
+        before = untaken_bytes(self.transport)
+        half_close_now(self.transport)
+        self.assertEqual(untaken_bytes(self.transport), before)
+        while self.client.recv(65_536):
+            """Until the end."""
+        while untaken_bytes(self.transport):
+            # The client's kernel may take its time to say so.
+            await deferLater(REACTOR, 0.001)
+
+    async def test_untaken_bytes_when_lost(self) -> None:
+        """A connection that is lost has none."""
+        self.transport.write(b"x" * 1_000_000)
+        self.transport.doWrite()
+        self.transport.abortConnection()
+        self.assertGreater(untaken_bytes(self.transport), 0)
+        await self.protocol.lost
+        self.assertEqual(untaken_bytes(self.transport), 0)
+
+
 class FakePort:
     """A server's transport names the port that accepted it."""
 
     _realPortNumber = 0
+
+
+PORT: Any = FakePort()
 
 
 class PathTests(TestCase):
