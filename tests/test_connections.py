@@ -244,6 +244,35 @@ class ConnectionsTests(SynchronousTestCase):
         self.clock.advance(2)
         self.assertEqual(visitor.told, ["drain", *FINISHED])
 
+    def test_handshake(self) -> None:
+        """A TLS handshake counts as asking, however long it has taken before; its end begins the first words."""
+        shaking, done = self.open(silent=True), self.open(silent=True)
+        for visitor in (shaking, done):
+            visitor.connection.in_handshake = True
+        self.clock.advance(FIRST_WORDS * 2)
+        self.drain()
+        self.clock.advance(1)
+        done.connection.handshake_completed()
+        done.connection.look_again()
+        self.clock.advance(0.9)
+        self.assertEqual((shaking.told, done.told), (["drain"], ["drain"]))
+        self.clock.advance(0.1)
+        self.assertEqual((shaking.told, done.told), (["drain", *FINISHED], ["drain", *FINISHED]))
+
+    def test_handshake_before_the_drain(self) -> None:
+        """A client whose handshake ended just before the drain has its first words left; another one has not."""
+        before, just_now = self.open(silent=True), self.open(silent=True)
+        for visitor in (before, just_now):
+            visitor.connection.in_handshake = True
+        before.connection.handshake_completed()
+        self.clock.advance(FIRST_WORDS * 1.5)
+        just_now.connection.handshake_completed()
+        self.clock.advance(FIRST_WORDS / 2)
+        self.drain()
+        self.assertEqual((before.told, just_now.told), (["drain", *FINISHED], ["drain"]))
+        self.clock.advance(FIRST_WORDS)
+        self.assertEqual(just_now.told, ["drain", *FINISHED])
+
     def test_when_empty(self) -> None:
         """Those who wait for the last connection to go hear of it, at once if there is none."""
         self.successResultOf(self.connections.when_empty())

@@ -213,6 +213,8 @@ class ByConnectionTests(TrackingTests):
         self.assertTrue(verifyObject(IHandshakeListener, protocol))
         protocol.handshakeCompleted()
         self.assertTrue(protocol.secure)
+        # The server wants to know, whether the protocol does or not.
+        self.connect(self.listen(PlainFactory())).protocol.handshakeCompleted()
         self.assertFalse(IProtocolNegotiationFactory.providedBy(self.listen(PlainFactory())))
 
     def test_transport(self) -> None:

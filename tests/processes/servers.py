@@ -52,9 +52,9 @@ class ServerTestCase(SynchronousTestCase):
         """Start a site."""
         return self.start(sys.executable, "-c", SITE, str(size), str(drain_timeout), str(linger), endpoint)
 
-    def node(self, *options: str) -> tuple[Process, int]:
+    def node(self, *options: str, endpoint: str = ANY_PORT) -> tuple[Process, int]:
         """Start a node that listens."""
-        return self.start(*RUNNERS["python"], "--listen", ANY_PORT, *options)
+        return self.start(*RUNNERS["python"], "--listen", endpoint, *options)
 
     def connect(self, port: int, *, buffer: int | None = None) -> socket.socket:
         """Connect a client.

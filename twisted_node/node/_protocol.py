@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IPushProducer,
+)
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.protocols.policies import TimeoutMixin
@@ -23,7 +29,7 @@ from twisted_node.node._node import Node
 from twisted_node.server._closing import Close
 from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections, IDrainingFactory
-from twisted_node.server._twisted import restore_half_close, write_now
+from twisted_node.server._twisted import restore_half_close, watch_handshake, write_now
 
 __all__ = ["DEFAULT_MAX_LINE", "NodeFactory", "NodeProtocol"]
 
@@ -38,7 +44,7 @@ def _do_nothing() -> None:
     """Do nothing."""
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
+@implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
 class NodeProtocol(LineReceiver, TimeoutMixin):
     """One connection to a node.
 
@@ -95,10 +101,15 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         self.connection = Connection(
             self, self.connections, self.make_close(), asks_again_within=self.asks_again_within
         )
+        self.connection.in_handshake = watch_handshake(self.transport, self)
         restore_half_close(self.transport, self)
         self.transport.registerProducer(self, True)
         self.setTimeout(self.idle_timeout or None)
         self.connection.opened()
+
+    def handshakeCompleted(self) -> None:
+        """Learn that the TLS handshake is over."""
+        self.connection.handshake_completed()
 
     def callLater(self, period: float, func: Callable[[], object]) -> IDelayedCall:
         """Set the idle timer, as ``TimeoutMixin`` asks."""

@@ -78,6 +78,8 @@ class Connection:
         self.input_ended = False
         #: Whether we do not read from the client for now, since it does not read its answers.
         self.paused = False
+        #: Whether its TLS handshake is under way.
+        self.in_handshake = False
         #: When it was opened, and when something was last heard or answered, on the clock of the connections.
         self.opened_at = self.active_at = connections.clock.seconds()
         self._connections = connections
@@ -112,6 +114,11 @@ class Connection:
         """Learn that an answer was written."""
         self.active_at = self._connections.clock.seconds()
 
+    def handshake_completed(self) -> None:
+        """Learn that the TLS handshake is over: only now can the client say its first words."""
+        self.in_handshake = False
+        self.opened_at = self._connections.clock.seconds()
+
     def look_again(self) -> None:
         """Finish, if that was only waiting for what has just happened."""
         self._connections.look_at(self)
@@ -135,8 +142,11 @@ class Connection:
     # What is asked of it.
 
     def is_asking(self) -> bool:
-        """Return whether the client is in the middle of a request, or of sending one that we do not read for now."""
-        return (self.paused and not self.input_ended) or self.speaker.is_asking()
+        """Return whether the client is in the middle of a request, or of sending one that we do not read for now.
+
+        A client in a TLS handshake is asking too: its first request may come with the handshake's last message.
+        """
+        return self.in_handshake or (self.paused and not self.input_ended) or self.speaker.is_asking()
 
     def read_waiting(self) -> None:
         """Read what the client has sent already, unless it does not read its answers."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.internet import tcp, unix
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import alsoProvides
 
@@ -28,6 +28,7 @@ __all__ = [
     "restore_half_close",
     "unsent_bytes",
     "untaken_bytes",
+    "watch_handshake",
     "write_now",
 ]
 
@@ -86,6 +87,26 @@ def restore_half_close(transport: Any, protocol: Any) -> None:
         alsoProvides(wrapper, IHalfCloseableProtocol)
         wrapper.readConnectionLost = protocol.readConnectionLost
         wrapper.writeConnectionLost = protocol.writeConnectionLost
+
+
+def watch_handshake(transport: Any, protocol: Any) -> bool:
+    """Have the end of a TLS handshake reach the protocol through ``haproxy:`` too, whose wrapper hides it.
+
+    Args:
+        transport: of a connection that is being made.
+        protocol: provides ``IHandshakeListener``, which is all that is needed without a wrapper.
+
+    Returns:
+        Whether there is a handshake to wait for.
+    """
+    if not ISSLTransport.providedBy(transport):
+        return False
+    wrapper: Any = transport
+    while isinstance(getattr(wrapper, "transport", None), ProtocolWrapper):
+        alsoProvides(wrapper, IHandshakeListener)
+        wrapper.handshakeCompleted = protocol.handshakeCompleted
+        wrapper = wrapper.transport
+    return True
 
 
 def _ask_kernel(raw: FileDescriptor, question: int) -> int:

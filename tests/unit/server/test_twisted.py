@@ -11,9 +11,12 @@ from typing import Any
 from twisted.internet import reactor, tcp, unix
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
 from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import BufferingTLSTransport, _AggregateSmallWrites
@@ -21,6 +24,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
+from tests.certificates import Certificates
 from twisted_node.server._twisted import (
     close_raw,
     half_close_now,
@@ -30,6 +34,7 @@ from twisted_node.server._twisted import (
     restore_half_close,
     unsent_bytes,
     untaken_bytes,
+    watch_handshake,
     write_now,
 )
 
@@ -215,6 +220,64 @@ class TCPTests(TestCase):
         self.assertGreater(untaken_bytes(self.transport), 0)
         await self.protocol.lost
         self.assertEqual(untaken_bytes(self.transport), 0)
+
+
+@implementer(IHandshakeListener)
+class Listening(Protocol):
+    """Waits for the end of a handshake."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.waits = False
+        self.completed: Deferred[None] = Deferred()
+        self.lost: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        self.waits = watch_handshake(self.transport, self)
+
+    def handshakeCompleted(self) -> None:
+        self.completed.callback(None)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.callback(None)
+
+
+class HandshakeTests(TestCase):
+    """The end of a TLS handshake."""
+
+    async def connect(self, prefix: str) -> Listening:
+        """Connect a client with TLS, to the protocol that this returns."""
+        certificates = Certificates(Path(self.mktemp()))
+        path, protocol = certificates.server, Listening()
+        factory = Factory.forProtocol(lambda: protocol)
+        factory.noisy = False
+        description = f"{prefix}ssl:0:interface=127.0.0.1:privateKey={path}:certKey={path}"
+        port = await serverFromString(REACTOR, description).listen(factory)
+        self.addCleanup(port.stopListening)
+
+        def connect() -> socket.socket:
+            client = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=20)
+            return certificates.client_context().wrap_socket(client, server_hostname="127.0.0.1")
+
+        client = await deferToThread(connect)
+        await protocol.completed
+        self.assertTrue(protocol.waits)
+        client.close()
+        await protocol.lost
+        return protocol
+
+    async def test_tls(self) -> None:
+        """A protocol that wants to know is told."""
+        await self.connect("")
+
+    async def test_haproxy(self) -> None:
+        """So it is through a wrapper."""
+        await self.connect("haproxy:")
+
+    def test_no_tls(self) -> None:
+        """Without TLS there is nothing to wait for."""
+        self.assertFalse(watch_handshake(StringTransport(), Listening()))
 
 
 class FakePort:
