@@ -270,7 +270,8 @@ class Drain:
             return
         self.cut_in_flight()
         self._deadline.stop()
-        self._ended = self.monotonic()
+        # A drain with nothing to wait for takes no time, however long its listeners took to close.
+        self._ended = self.monotonic() if self._awaited else self._began
         self._awaited = []
         self._cut_by_deadline = 0 if winner[0] == 0 else self.counts.cut - self._cut_before
         event = Event.DEADLINE if self._cut_by_deadline else Event.EMPTY
