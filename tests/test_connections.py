@@ -162,12 +162,36 @@ class ConnectionsTests(SynchronousTestCase):
         self.assertEqual((visitor.told, len(self.connections)), (["drain", "closed"], 0))
 
     def test_kept(self) -> None:
-        """One that is kept open stays until it is released, however long that takes."""
-        visitor = self.open(kept=True)
-        self.drain()
+        """One that is kept open stays for the linger when the drain has ended, and is closed without another one."""
+        visitor, reader = self.open(kept=True), self.open(kept=True, loses=True)
+        self.connections.begin_drain()
         self.clock.advance(60)
+        self.connections.finish()
+        self.clock.advance(1.9)
+        late = self.open(kept=True)
+        self.assertEqual((visitor.told, reader.told), (["drain"], ["drain"]))
+        self.clock.advance(0.1)
+        self.assertEqual((visitor.told, late.told), (["drain", *FINISHED, "end"], ["drain", *FINISHED, "end"]))
+        # A client that has not taken its answers has the time that any has.
+        self.assertEqual(reader.told, ["drain", *FINISHED])
+
+    def test_kept_while_owed(self) -> None:
+        """One whose client waits for an answer by then stays until that is written."""
+        visitor = self.open(kept=True, owed=True)
+        self.drain()
+        self.clock.advance(2)
         self.assertEqual(visitor.told, ["drain"])
+        visitor.owed = False
+        visitor.connection.look_again()
+        self.assertEqual(visitor.told, ["drain", *FINISHED])
+
+    def test_released(self) -> None:
+        """One that is kept open by a server that goes on stays until it is released, however long that takes."""
+        visitor = self.open(kept=True)
+        self.connections.begin_drain()
+        self.clock.advance(60)
         self.connections.release()
+        self.connections.finish()
         self.assertEqual(visitor.told, ["drain", *FINISHED])
 
     def test_released_before(self) -> None:

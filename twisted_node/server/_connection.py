@@ -136,7 +136,7 @@ class Connection:
         self._connections.closed(self)
 
     def keep_open(self) -> None:
-        """Stay open beyond the drain, unless a signal ends the server: the client wants to see how the drain ends."""
+        """Stay open beyond the drain for a while, unless a signal ends the server: the client wants to see the end."""
         self._connections.keep_open(self)
 
     # What is asked of it.

@@ -100,7 +100,10 @@ class Connections:
             self._for_empty.fire(None)
 
     def keep_open(self, connection: Connection) -> None:
-        """Have a connection stay open beyond the drain, until :meth:`release`."""
+        """Have a connection stay open beyond the drain, and for the linger once :meth:`finish` is called.
+
+        :meth:`release` ends that at once.
+        """
         if self._may_stay:
             self._kept.add(connection)
 
@@ -108,7 +111,7 @@ class Connections:
         """Finish a connection if it may be, now that something has happened on it."""
         if self.state not in _FINISHING or connection.is_closing or connection not in self._open:
             return
-        if connection in self._kept or self._must_wait(connection):
+        if self._must_wait(connection) or connection in self._kept:
             return
         # What has arrived in the kernel is answered first; a half-close would make that impossible.
         connection.read_waiting()
@@ -125,10 +128,11 @@ class Connections:
             connection.speaker.begin_drain()
 
     def finish(self) -> None:
-        """Finish each connection as soon as it may be; those that are kept open stay."""
+        """Finish each connection as soon as it may be; those that are kept open stay for the linger."""
         self.state = CONNECTIONS[self.state][ConnectionsEvent.FINISH]
         self._finish_began = self.clock.seconds()
         if self._open:
+            self._wait(self.linger, self._keep_no_longer)
             self._wait_for_askers(self._finish_began - self._drain_began)
         self._look_at_all()
 
@@ -147,6 +151,14 @@ class Connections:
         """Close what is still open; bytes that clients have not taken are lost."""
         for connection in list(self._open):
             connection.end()
+
+    def _keep_no_longer(self) -> None:
+        """Close the connections that were kept open: their clients have had the linger to close them."""
+        kept = list(self._kept)
+        self.release()
+        for connection in kept:
+            if connection.is_closing and not connection.has_unsent():
+                connection.end()
 
     # When a connection must stay.
 
