@@ -311,8 +311,7 @@ class AdminDrainTests(AdminCase):
 
 def ports(process: Process, count: int) -> list[int]:
     """Wait for so many ports; that of --admin is the first."""
-    pattern = r"(?s)" + r"listening on IPv4Address\([^\n]*port=(\d+).*" * count
-    return [int(port) for port in process.wait_for_log(pattern).groups()]
+    return process.ports(count)
 
 
 def curl(port: int, path: str, *options: str) -> tuple[int, str]:

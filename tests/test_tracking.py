@@ -230,9 +230,11 @@ class ByConnectionTests(TrackingTests):
         """Addresses are named as a person would: IPv6 and unix ones too."""
         from twisted.internet.address import IPv6Address, UNIXAddress
 
-        self.assertEqual(peer_name(IPv6Address("TCP", "::1", 80)), "::1:80")
-        self.assertEqual(peer_name(UNIXAddress(b"/x")), "b'/x'")
-        self.assertEqual(peer_name(UNIXAddress(None)), "UNIXAddress(None)")
+        self.assertEqual(peer_name(IPv6Address("TCP", "::1", 80)), "[::1]:80")
+        self.assertEqual(peer_name(UNIXAddress(b"/x")), "/x")
+        self.assertEqual(peer_name(UNIXAddress(b"\0x")), "@x")
+        self.assertEqual(peer_name(UNIXAddress(None)), "a unix socket")
+        self.assertEqual(peer_name("standard input"), "standard input")
 
     def test_wrapped(self) -> None:
         """A factory that registers its connections itself does so within others too."""

@@ -54,7 +54,11 @@ class ServerTestCase(SynchronousTestCase):
 
     def node(self, *options: str, endpoint: str = ANY_PORT) -> tuple[Process, int]:
         """Start a node that listens."""
-        return self.start(*RUNNERS["python"], "--listen", endpoint, *options)
+        return self.start_node("--listen", endpoint, *options)
+
+    def start_node(self, *options: str) -> tuple[Process, int]:
+        """Start a node with whatever options; returns it and its first port."""
+        return self.start(*RUNNERS["python"], *options)
 
     def connect(self, port: int, *, buffer: int | None = None) -> socket.socket:
         """Connect a client.
