@@ -41,7 +41,7 @@ class Reports:
         self._connections = connections
         self._ends_by = ends_by
         self._loop = LoopingCall(self._report)
-        self._loop.clock = drain.clock
+        self._loop.clock = drain.timers
 
     def lame_duck(self, seconds: float, reason: str) -> None:
         """Say that the service goes on for so many seconds, as a lame duck."""

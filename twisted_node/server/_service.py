@@ -72,7 +72,7 @@ class DrainingService(Service):
         self.clock = drain.clock
         self.drain_timeout = drain_timeout
         self.lame_duck = lame_duck
-        self.connections = Connections(drain.clock, linger)
+        self.connections = Connections(drain.timers, linger)
         #: By when it is over, but for a short grace, on the drain's monotonic clock; None until the end was asked for.
         self.ends_by: float | None = None
         # The same, known from the first stop on, when a lame duck comes before the drain.
@@ -245,11 +245,11 @@ class DrainingService(Service):
         """Set the time when connections are closed, whether their clients have taken their answers or not."""
         _cancel(self._last_call)
         left = max(0.0, (self.ends_by or 0.0) - self.drain.monotonic())
-        self._last_call = self.clock.callLater(left, self._time_is_up)
+        self._last_call = self.drain.timers.callLater(left, self._time_is_up)
 
     def _time_is_up(self) -> None:
         self._move(ServiceEvent.TIME_IS_UP)
-        self._last_call = self.clock.callLater(self._grace, self._end_connections)
+        self._last_call = self.drain.timers.callLater(self._grace, self._end_connections)
         # Work taken after the drain had ended, by handlers that serve while draining, is cut here.
         self._cut_in_flight()
 
