@@ -329,6 +329,9 @@ class TLSTests(ClosingTestCase):
         plain = await self.connect(f"ssl:0:interface=127.0.0.1:privateKey={path}:certKey={path}")
         context = certificates.client_context()
         client = await deferToThread(context.wrap_socket, plain, server_hostname="127.0.0.1")
+        while not self.server.transport._handshakeDone:
+            # The client has done its part; until we have done ours, nothing that is written goes out.
+            await self.turns()
         self.addCleanup(client.close)
         return client
 

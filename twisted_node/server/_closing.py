@@ -24,6 +24,7 @@ from twisted_node.server._twisted import (
     half_close_now,
     raw_transport,
     read_waiting,
+    take_back_close,
     unsent_bytes,
     untaken_bytes,
 )
@@ -91,16 +92,18 @@ class GracefulClose:
             client_has_closed: its end of input was read, so there is nothing to linger for.
         """
         if getattr(self._transport, "disconnecting", False):
-            # The protocol closes by itself.
-            return
-        # A paused producer would keep the connection open for ever.
-        self._transport.unregisterProducer()
-        if client_has_closed:
-            self._transport.loseConnection()
-            return
-        self._transport.resumeProducing()
-        if ISSLTransport.providedBy(self._transport):
-            self._transport.loseConnection()
+            # The protocol closes by itself, at once and whatever its client has taken: that becomes a graceful close.
+            if client_has_closed or not take_back_close(self._raw):
+                return
+        else:
+            # A paused producer would keep the connection open for ever.
+            self._transport.unregisterProducer()
+            if client_has_closed:
+                self._transport.loseConnection()
+                return
+            self._transport.resumeProducing()
+            if ISSLTransport.providedBy(self._transport):
+                self._transport.loseConnection()
         if isinstance(self._raw, FileDescriptor):
             # It is asked for more whenever all has been sent: the one way to learn of that.
             self._raw.registerProducer(self, False)

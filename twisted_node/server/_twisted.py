@@ -26,6 +26,7 @@ __all__ = [
     "raw_transport",
     "read_waiting",
     "restore_half_close",
+    "take_back_close",
     "unsent_bytes",
     "untaken_bytes",
     "watch_handshake",
@@ -151,6 +152,22 @@ def half_close_now(raw: Any) -> None:
     if isinstance(raw, FileDescriptor):
         # In this turn of the reactor, not the next: what a client sent in between would stay without an answer.
         raw.doWrite()
+
+
+def take_back_close(raw: Any) -> bool:
+    """Have a connection not close that has been told to close once it has sent everything.
+
+    Args:
+        raw: the transport, without its wrappers.
+
+    Returns:
+        Whether that was possible: it is one of the reactor's, open, and without a producer that still has to send.
+    """
+    if not isinstance(raw, FileDescriptor) or not raw.connected or raw.producer is not None:
+        return False
+    raw.disconnecting = False
+    raw.startReading()
+    return True
 
 
 def close_raw(raw: Any) -> None:

@@ -32,6 +32,7 @@ from twisted_node.server._twisted import (
     raw_transport,
     read_waiting,
     restore_half_close,
+    take_back_close,
     unsent_bytes,
     untaken_bytes,
     watch_handshake,
@@ -142,6 +143,24 @@ class RealTransportTests(TestCase):
         self.client.send(b"sent")
         self.transport.doRead()
         self.assertEqual(self.protocol.received, b"sent")
+
+    async def test_take_back_close(self) -> None:
+        """A connection that closes when all is sent can be had back until then, unless its producer is not ready."""
+        self.transport.write(b"sent")
+        self.transport.loseConnection()
+        self.assertTrue(take_back_close(self.transport))
+        await self.turn()
+        await self.turn()
+        self.assertEqual(self.client.recv(100), b"sent")
+        self.client.send(b"heard")
+        self.transport.doRead()
+        self.assertEqual(self.protocol.received, b"heard")
+        self.transport.registerProducer(self, True)
+        self.transport.loseConnection()
+        self.assertFalse(take_back_close(self.transport))
+        self.transport.unregisterProducer()
+        await self.protocol.lost
+        self.assertFalse(take_back_close(self.transport))
 
     async def test_close_raw(self) -> None:
         """A connection closes though something has replaced its ``loseConnection``, as ``startTLS`` does."""
