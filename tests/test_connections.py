@@ -175,6 +175,16 @@ class ConnectionsTests(SynchronousTestCase):
         # A client that has not taken its answers has the time that any has.
         self.assertEqual(reader.told, ["drain", *FINISHED])
 
+    def test_kept_while_others_have_not_read(self) -> None:
+        """One that is kept open stays while another client has not taken its answers: it wants to see the end."""
+        visitor, reader = self.open(kept=True), self.open(loses=True)
+        self.drain()
+        self.clock.pump([2, 2])
+        self.assertEqual(visitor.told, ["drain"])
+        reader.loses = False
+        self.clock.advance(2)
+        self.assertEqual(visitor.told, ["drain", *FINISHED, "end"])
+
     def test_kept_while_owed(self) -> None:
         """One whose client waits for an answer by then stays until that is written."""
         visitor = self.open(kept=True, owed=True)

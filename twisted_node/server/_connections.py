@@ -153,7 +153,13 @@ class Connections:
             connection.end()
 
     def _keep_no_longer(self) -> None:
-        """Close the connections that were kept open: their clients have had the linger to close them."""
+        """Close the connections that were kept open: their clients have had the linger to close them.
+
+        While others have not taken their answers, the end is still to come that those clients want to see.
+        """
+        if any(connection not in self._kept and connection.has_unsent() for connection in self._open):
+            self._wait(max(self.linger, FIRST_WORDS), self._keep_no_longer)
+            return
         kept = list(self._kept)
         self.release()
         for connection in kept:
