@@ -9,13 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IHalfCloseableProtocol,
-    IHandshakeListener,
-    IPushProducer,
-)
+from twisted.internet import interfaces
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.protocols.policies import TimeoutMixin
@@ -44,7 +38,7 @@ def _do_nothing() -> None:
     """Do nothing."""
 
 
-@implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
+@implementer(interfaces.IHalfCloseableProtocol, interfaces.IHandshakeListener, interfaces.IPushProducer)
 class NodeProtocol(LineReceiver, TimeoutMixin):
     """One connection to a node.
 
@@ -98,9 +92,8 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
 
     def connectionMade(self) -> None:
         """Register, and speak only as fast as the client listens."""
-        self.connection = Connection(
-            self, self.connections, self.make_close(), asks_again_within=self.asks_again_within
-        )
+        close, within = self.make_close(), self.asks_again_within
+        self.connection = Connection(self, self.connections, close, asks_again_within=within)
         self.connection.in_handshake = watch_handshake(self.transport, self)
         restore_half_close(self.transport, self)
         self.transport.registerProducer(self, True)
@@ -111,7 +104,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         """Learn that the TLS handshake is over."""
         self.connection.handshake_completed()
 
-    def callLater(self, period: float, func: Callable[[], object]) -> IDelayedCall:
+    def callLater(self, period: float, func: Callable[[], object]) -> interfaces.IDelayedCall:
         """Set the idle timer, as ``TimeoutMixin`` asks."""
         return self.connections.clock.callLater(period, func)
 
@@ -285,7 +278,7 @@ class NodeFactory(ServerFactory):
             raise MisuseError("factory: expected one that DrainingService.listen was given")
         return self.connections
 
-    def buildProtocol(self, addr: IAddress | None) -> NodeProtocol:
+    def buildProtocol(self, addr: interfaces.IAddress | None) -> NodeProtocol:
         """Make one connection; raises what :meth:`served_connections` does."""
         connections = self.served_connections()
         full = self.max_connections is not None and self._open >= self.max_connections
