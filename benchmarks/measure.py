@@ -67,7 +67,7 @@ class MeasuredProcess:
         """Wait until it says on standard error which port it listens on."""
         # What it says later stays in the pipe, which holds more than any of these programs says.
         for line in self.popen.stderr:
-            if found := re.search(rb"port=(\d+)", line):
+            if found := re.search(rb"(?:port=|listening on [\d.]+:)(\d+)", line):
                 return int(found[1])
         raise RuntimeError(f"{self.popen.args}: ended without listening")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -34,9 +35,15 @@ def printable(text: str, longest: int = 1000) -> str:
 
 
 def peer_name(address: Any) -> str:
-    """Name an address for the log."""
-    host = getattr(address, "host", None)
-    return f"{host}:{address.port}" if host is not None else str(getattr(address, "name", None) or address)
+    """Name an address for the log, as people write it."""
+    host, path = getattr(address, "host", None), getattr(address, "name", "")
+    if host is not None:
+        return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+    if path is None:
+        # The client's end of a unix socket has no name.
+        return "a unix socket"
+    # A name that begins with a zero byte is in the abstract namespace.
+    return os.fsdecode(path).replace("\0", "@") if path else str(address)
 
 
 def name_oldest(oldest: Iterable[tuple[object, float]]) -> str:

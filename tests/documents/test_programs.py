@@ -89,7 +89,7 @@ class WebDocumentTests(TestCase):
         imports = self.script[: self.script.index("\n\nglobalLogBeginner")]
         process = self.start(f"{imports}\n{log}\n{program}\n{end}", sys.executable)
         process.wait_for_log(r"(listening on (?s:.*)){3}")
-        ports = [int(port) for port in re.findall(r"listening on IPv4.*port=(\d+)", process.log)]
+        ports = [int(port) for port in re.findall(r"listening on [\d.]+:(\d+)", process.log)]
         proxied = connect(ports[1])
         proxied.sendall(b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 80\r\n" + GET)
         local = connect_unix(str(self.folder / "site.sock"))

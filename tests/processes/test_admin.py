@@ -9,7 +9,7 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.admin import LOCAL, curl, figures, ports
+from tests.support.admin import LOCAL, curl, figures
 from tests.support.lines import INIT, bodies, by_request, message
 from tests.support.patience import PATIENCE
 from tests.support.processes import RUNNERS, Process, run
@@ -27,7 +27,7 @@ class AdminProcessTests(SynchronousTestCase):
     def test_figures_match(self) -> None:
         """What curl reads is what a client has counted."""
         process = self.start("--admin-drain")
-        admin, port = ports(process, 2)
+        admin, port = process.ports(2)
         with connect(port) as client:
             for number in range(5):
                 client.sendall(message("tcp_request", number))
@@ -59,7 +59,7 @@ class AdminProcessTests(SynchronousTestCase):
     def test_the_last_to_go(self) -> None:
         """It answers while the server's last connection is closing, and its own clients delay nothing."""
         process = self.start("--linger", "10")
-        admin, port = ports(process, 2)
+        admin, port = process.ports(2)
         with connect(port) as client, connect(admin) as idle, connect(admin) as half, connect(admin) as stream:
             stream.sendall(b"GET /events HTTP/1.1\r\nHost: node\r\n\r\n")
             idle.sendall(b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n")

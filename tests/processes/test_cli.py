@@ -70,7 +70,7 @@ class CliCase(SynchronousTestCase):
             *RUNNERS["python"], "--listen=tcp:0:interface=127.0.0.1", f"--control=unix:{self.path}", *options
         )
         self.addCleanup(node.end)
-        node.wait_for_log("listening on UNIXAddress")
+        node.wait_for_log("listening on /")
         return node
 
     def send(self, node: Process, *latencies: int, src: str = "shop") -> socket.socket:

@@ -53,7 +53,7 @@ class FaultTests(SocketsTestCase):
         """A unix path that somebody removed is no hindrance: what waits is answered, and the exit is clean."""
         path = str(short_folder(self) / "socket")
         process = self.start("--listen", f"unix:{path}")
-        process.wait_for_log("listening on UNIX")
+        process.wait_for_log("listening on /")
         connection = connect_unix(path)
         self.addCleanup(connection.close)
         connection.sendall(message("tcp_request", 1, latency_ms=300))
@@ -69,10 +69,10 @@ class FaultTests(SocketsTestCase):
         """A unix path that is a successor's by now is left to it."""
         path = str(short_folder(self) / "socket")
         process = self.start("--listen", f"unix:{path}:lockfile=0")
-        process.wait_for_log("listening on UNIX")
+        process.wait_for_log("listening on /")
         os.unlink(path)
         successor = self.start("--listen", f"unix:{path}:lockfile=0")
-        successor.wait_for_log("listening on UNIX")
+        successor.wait_for_log("listening on /")
         process.signal()
         self.assertEqual(process.wait(), 0, process.log)
         connection = connect_unix(path)

@@ -16,7 +16,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.wait import WebDriverWait
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.admin import LOCAL, ports
+from tests.support.admin import LOCAL
 from tests.support.lines import message
 from tests.support.patience import PATIENCE
 from tests.support.processes import RUNNERS, Process
@@ -93,7 +93,7 @@ class BrowserTests(SynchronousTestCase):
     def start(self, *options: str) -> tuple[Process, int, int]:
         process = Process(*RUNNERS["python"], "--admin", LOCAL, "--listen", LOCAL, *options)
         self.addCleanup(process.end)
-        admin, port = ports(process, 2)
+        admin, port = process.ports(2)
         return process, admin, port
 
     def wait(self, condition: Any) -> None:

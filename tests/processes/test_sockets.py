@@ -56,14 +56,14 @@ class QueueTests(SocketsTestCase):
     def test_tcp6(self) -> None:
         """The same over IPv6."""
         process = self.start("--listen", r"tcp6:0:interface=\:\:1:backlog=1024")
-        port = int(process.wait_for_log(r"listening on IPv6Address\(.*port=(\d+)")[1])
+        port = int(process.wait_for_log(r"listening on \[.*\]:(\d+)")[1])
         self.check(process, lambda: socket.create_connection(("::1", port), timeout=PATIENCE))
 
     def test_unix(self) -> None:
         """The same on a unix socket."""
         path = str(short_folder(self) / "socket")
         process = self.start("--listen", f"unix:{path}:backlog=1024")
-        process.wait_for_log("listening on UNIX")
+        process.wait_for_log("listening on /")
         self.check(process, lambda: connect_unix(path))
 
     def test_tls(self) -> None:
@@ -176,10 +176,7 @@ class ClientLimitTests(SocketsTestCase):
     def test_max_connections(self) -> None:
         """The connection beyond the limit gets one error line and a clean close; control does not count."""
         process = self.start("--listen", f"tcp:0:{LOCAL}", "--control", f"tcp:0:{LOCAL}", "--max-connections", "2")
-        process.wait_for_log("(?s)listening on IPv4.*listening on IPv4")
-        port, control = (
-            int(line.split("port=")[1][:-1]) for line in process.log.splitlines() if "listening on IPv4" in line
-        )
+        port, control = process.ports(2)
         self.ask(self.connect(control), message("tcp_request"))
         first, second = self.connect(port), self.connect(port)
         for connection in (first, second):
@@ -263,7 +260,7 @@ class EndTests(SocketsTestCase):
     def test_slow_reader(self) -> None:
         """A slow reader gets everything, much of it from this process after the drain has ended."""
         process, port = self.listen("--control", f"tcp:0:{LOCAL}")
-        control = int(process.wait_for_log("(?s)listening on IPv4.*listening on IPv4.*?port=(\\d+)")[1])
+        control = process.ports(2)[1]
         connection = self.connect(port)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         wanted = 10_000

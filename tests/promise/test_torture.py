@@ -113,9 +113,7 @@ class TortureTests(SynchronousTestCase):
         """Start a node on TCP; return it, the way to its listen endpoint, and its control port."""
         local = "interface=127.0.0.1:backlog=1024"
         process = self.start("--listen", f"tcp:0:{local}", "--control", f"tcp:0:{local}", *options, runner=runner)
-        process.wait_for_log("(?s)listening on IPv4.*listening on IPv4")
-        first, second = [line for line in process.log.splitlines() if "listening on IPv4" in line][:2]
-        port, control = (int(line.split("port=")[1].rstrip(")")) for line in (first, second))
+        port, control = process.ports(2)
         return process, lambda: connect(port), control
 
     def test_tcp_by_signal(self) -> None:
@@ -151,7 +149,7 @@ class TortureTests(SynchronousTestCase):
         """The same on a unix socket, with fewer clients."""
         path = str(short_folder(self) / "socket")
         process = self.start("--listen", f"unix:{path}:backlog=1024")
-        process.wait_for_log("listening on UNIX")
+        process.wait_for_log("listening on /")
         self.storm(process, lambda: connect_unix(path), FEWER, process.signal)
         self.assertFalse(Path(path).exists())
 

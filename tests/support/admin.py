@@ -7,15 +7,8 @@ import subprocess
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.patience import PATIENCE
-from tests.support.processes import Process
 
 LOCAL = "tcp:0:interface=127.0.0.1"
-
-
-def ports(process: Process, count: int) -> list[int]:
-    """Wait for so many ports; that of --admin is the first."""
-    pattern = r"(?s)" + r"listening on IPv4Address\([^\n]*port=(\d+).*" * count
-    return [int(port) for port in process.wait_for_log(pattern).groups()]
 
 
 def curl(port: int, path: str, *options: str) -> tuple[int, str]:

@@ -105,7 +105,12 @@ class Process:
 
     def port(self) -> int:
         """Wait for the first TCP port listened on."""
-        return int(self.wait_for_log(r"listening on IPv4Address\(.*port=(\d+)")[1])
+        return self.ports(1)[0]
+
+    def ports(self, count: int) -> list[int]:
+        """Wait for so many TCP ports listened on, and return them in the order of the log."""
+        pattern = r"(?s)" + r"listening on [\d.]+:(\d+)\n.*?" * count
+        return [int(port) for port in self.wait_for_log(pattern).groups()]
 
     def send(self, data: bytes) -> None:
         """Write to standard input, now."""

@@ -43,6 +43,9 @@ class Visitor:
         if kept:
             self.connection.keep_open()
 
+    def __str__(self) -> str:
+        return "a visitor"
+
     def leave(self) -> None:
         """Be lost."""
         self.connection.lost()

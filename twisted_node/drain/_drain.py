@@ -22,6 +22,7 @@ from twisted_node.drain._collector import collector_paused
 from twisted_node.drain._deadline import Deadline
 from twisted_node.drain._in_flight import InFlight
 from twisted_node.drain._phases import ENDED, NEXT, TAKES_WORK, Counts, Event, Phase, Statistics
+from twisted_node.drain._timers import monotonic_timers
 from twisted_node.drain._waiters import Waiters
 from twisted_node.errors import Draining
 
@@ -40,13 +41,16 @@ class Drain:
     """Keeps the work in flight, and lets it end.
 
     Args:
-        clock: for the one timer of the drain; the reactor, or ``twisted.internet.task.Clock`` in a test.
+        clock: for the one timer of the drain; the reactor, or ``twisted.internet.task.Clock`` in a test. On Linux a
+            reactor's is only used to wait by: the time is the monotonic clock's.
         monotonic: tells the time in seconds for all that is measured. Twisted's own clock is the wall clock, which
             somebody may set.
     """
 
     def __init__(self, clock: AnyClock, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
+        #: Sets the timers of whatever keeps a promise: on a reactor they go by the monotonic clock.
+        self.timers = monotonic_timers(clock)
         self.monotonic = monotonic
         self.counts = Counts()
         #: Why the drain, or the lame duck, began; empty while serving.
@@ -58,8 +62,8 @@ class Drain:
         self._began = self._ended = 0.0
         self._cut_before = self._cut_by_deadline = 0
         self._oldest_cut: tuple[tuple[object, float], ...] = ()
-        self._lame_duck = Deadline(clock, monotonic, self._end_lame_duck)
-        self._deadline = Deadline(clock, monotonic, self._deadline_passed)
+        self._lame_duck = Deadline(self.timers, monotonic, self._end_lame_duck)
+        self._deadline = Deadline(self.timers, monotonic, self._deadline_passed)
         #: Seconds for the drain that follows a lame duck.
         self._timeout = 0.0
         self._time_is_up: Deferred[None] = Deferred()
@@ -274,7 +278,8 @@ class Drain:
             return
         self.cut_in_flight()
         self._deadline.stop()
-        self._ended = self.monotonic()
+        # A drain with nothing to wait for takes no time, however long its listeners took to close.
+        self._ended = self.monotonic() if self._awaited else self._began
         self._awaited = []
         self._cut_by_deadline = 0 if winner[0] == 0 else self.counts.cut - self._cut_before
         event = Event.DEADLINE if self._cut_by_deadline else Event.EMPTY

@@ -1,7 +1,6 @@
 """Lines from a transport to the node, and answers back, with back-pressure.
 
-``LineReceiver`` is the base; its loop is not used. It copies the rest of its buffer for every line, and it can neither
-skip an over-long line nor keep the lines after it.
+``LineReceiver`` is the base; its loop is not used: it copies its buffer for every line, and cannot skip a long one.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol, IPushProducer
+from twisted.internet import interfaces
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.protocols.policies import TimeoutMixin
@@ -17,13 +16,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_node.errors import ErrorCode, MisuseError, RequestError
+from twisted_node.names import peer_name
 from twisted_node.node._framing import Framing
 from twisted_node.node._node import Node
 from twisted_node.node._wire import UnreadableLine
-from twisted_node.server._closing import Close, GracefulClose
+from twisted_node.server._closing import Close
 from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections, IDrainingFactory
-from twisted_node.server._twisted import restore_half_close, write_now
+from twisted_node.server._twisted import restore_half_close, watch_handshake, write_now
 
 __all__ = ["DEFAULT_MAX_LINE", "NodeFactory", "NodeProtocol"]
 
@@ -38,7 +38,7 @@ def _do_nothing() -> None:
     """Do nothing."""
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
+@implementer(interfaces.IHalfCloseableProtocol, interfaces.IHandshakeListener, interfaces.IPushProducer)
 class NodeProtocol(LineReceiver, TimeoutMixin):
     """One connection to a node.
 
@@ -85,25 +85,32 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         self._last_line_at = 0.0
         self._on_lost = on_lost
 
+    def __str__(self) -> str:
+        return f"connection from {peer_name(self.transport.getPeer())}"
+
     # What Twisted calls.
 
     def connectionMade(self) -> None:
         """Register, and speak only as fast as the client listens."""
-        self.connection = Connection(
-            self, self.connections, self.make_close(), asks_again_within=self.asks_again_within
-        )
+        close, within = self.make_close(), self.asks_again_within
+        self.connection = Connection(self, self.connections, close, asks_again_within=within)
+        self.connection.in_handshake = watch_handshake(self.transport, self)
         restore_half_close(self.transport, self)
         self.transport.registerProducer(self, True)
         self.setTimeout(self.idle_timeout or None)
         self.connection.opened()
 
-    def callLater(self, period: float, func: Callable[[], object]) -> IDelayedCall:
+    def handshakeCompleted(self) -> None:
+        """Learn that the TLS handshake is over."""
+        self.connection.handshake_completed()
+
+    def callLater(self, period: float, func: Callable[[], object]) -> interfaces.IDelayedCall:
         """Set the idle timer, as ``TimeoutMixin`` asks."""
         return self.connections.clock.callLater(period, func)
 
     def make_close(self) -> Close:
         """Make what closes this connection's transport."""
-        return GracefulClose(self.transport, self.connections.clock, self.connections.linger)
+        return self.connections.make_close(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Take one chunk: hand over its whole lines, keep the rest."""
@@ -271,7 +278,7 @@ class NodeFactory(ServerFactory):
             raise MisuseError("factory: expected one that DrainingService.listen was given")
         return self.connections
 
-    def buildProtocol(self, addr: IAddress | None) -> NodeProtocol:
+    def buildProtocol(self, addr: interfaces.IAddress | None) -> NodeProtocol:
         """Make one connection; raises what :meth:`served_connections` does."""
         connections = self.served_connections()
         full = self.max_connections is not None and self._open >= self.max_connections

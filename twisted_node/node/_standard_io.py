@@ -78,6 +78,9 @@ class StandardProtocol(NodeProtocol):
         super().__init__(node, connections, control=True, max_line=max_line)
         self._on_end = on_end
 
+    def __str__(self) -> str:
+        return "standard output"
+
     def connectionMade(self) -> None:
         """Stay open beyond a drain that a message began, until input ends; and be the way to other nodes."""
         self.node.calls.open(self)

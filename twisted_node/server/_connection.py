@@ -78,10 +78,15 @@ class Connection:
         self.input_ended = False
         #: Whether we do not read from the client for now, since it does not read its answers.
         self.paused = False
+        #: Whether its TLS handshake is under way.
+        self.in_handshake = False
         #: When it was opened, and when something was last heard or answered, on the clock of the connections.
         self.opened_at = self.active_at = connections.clock.seconds()
         self._connections = connections
         self._close = close
+
+    def __str__(self) -> str:
+        return str(self.speaker)
 
     @property
     def is_closing(self) -> bool:
@@ -109,6 +114,11 @@ class Connection:
         """Learn that an answer was written."""
         self.active_at = self._connections.clock.seconds()
 
+    def handshake_completed(self) -> None:
+        """Learn that the TLS handshake is over: only now can the client say its first words."""
+        self.in_handshake = False
+        self.opened_at = self._connections.clock.seconds()
+
     def look_again(self) -> None:
         """Finish, if that was only waiting for what has just happened."""
         self._connections.look_at(self)
@@ -126,14 +136,17 @@ class Connection:
         self._connections.closed(self)
 
     def keep_open(self) -> None:
-        """Stay open beyond the drain, unless a signal ends the server: the client wants to see how the drain ends."""
+        """Stay open beyond the drain for a while, unless a signal ends the server: the client wants to see the end."""
         self._connections.keep_open(self)
 
     # What is asked of it.
 
     def is_asking(self) -> bool:
-        """Return whether the client is in the middle of a request, or of sending one that we do not read for now."""
-        return (self.paused and not self.input_ended) or self.speaker.is_asking()
+        """Return whether the client is in the middle of a request, or of sending one that we do not read for now.
+
+        A client in a TLS handshake is asking too: its first request may come with the handshake's last message.
+        """
+        return self.in_handshake or (self.paused and not self.input_ended) or self.speaker.is_asking()
 
     def read_waiting(self) -> None:
         """Read what the client has sent already, unless it does not read its answers."""
@@ -141,7 +154,7 @@ class Connection:
             self._close.read_waiting()
 
     def has_unsent(self) -> bool:
-        """Return whether bytes are still in this process that the client has not taken."""
+        """Return whether something was written that the client's kernel has not taken."""
         return self._close.has_unsent()
 
     def finish(self) -> None:

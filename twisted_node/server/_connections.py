@@ -7,12 +7,14 @@ finished once the drain has ended.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import Attribute, Interface
 
 from twisted_node.drain._waiters import Waiters
+from twisted_node.server._closing import GracefulClose
 from twisted_node.server._connection import Connection
 from twisted_node.server._states import CONNECTIONS, ConnectionsEvent, ConnectionsState, ConnectionState
 
@@ -63,9 +65,17 @@ class Connections:
         """Whether the drain has begun."""
         return self.state is not ConnectionsState.OPEN
 
-    def count_unsent(self) -> int:
-        """Return how many clients have not taken all of their answers."""
-        return sum(connection.has_unsent() for connection in self._open)
+    def unsent(self) -> list[Connection]:
+        """Find the connections whose clients' kernels have not taken all of their answers."""
+        return [connection for connection in self._open if connection.has_unsent()]
+
+    def make_close(self, transport: Any) -> GracefulClose:
+        """Make what closes one of these connections.
+
+        Args:
+            transport: of the connection, with its wrappers.
+        """
+        return GracefulClose(transport, self.clock, self.linger, will_be_ended=lambda: self.draining)
 
     def when_empty(self) -> Deferred[None]:
         """Wait until no connection is open; fires at once if none is."""
@@ -90,7 +100,10 @@ class Connections:
             self._for_empty.fire(None)
 
     def keep_open(self, connection: Connection) -> None:
-        """Have a connection stay open beyond the drain, until :meth:`release`."""
+        """Have a connection stay open beyond the drain, and for the linger once :meth:`finish` is called.
+
+        :meth:`release` ends that at once.
+        """
         if self._may_stay:
             self._kept.add(connection)
 
@@ -98,7 +111,7 @@ class Connections:
         """Finish a connection if it may be, now that something has happened on it."""
         if self.state not in _FINISHING or connection.is_closing or connection not in self._open:
             return
-        if connection in self._kept or self._must_wait(connection):
+        if self._must_wait(connection) or connection in self._kept:
             return
         # What has arrived in the kernel is answered first; a half-close would make that impossible.
         connection.read_waiting()
@@ -115,10 +128,11 @@ class Connections:
             connection.speaker.begin_drain()
 
     def finish(self) -> None:
-        """Finish each connection as soon as it may be; those that are kept open stay."""
+        """Finish each connection as soon as it may be; those that are kept open stay for the linger."""
         self.state = CONNECTIONS[self.state][ConnectionsEvent.FINISH]
         self._finish_began = self.clock.seconds()
         if self._open:
+            self._wait(self.linger, self._keep_no_longer)
             self._wait_for_askers(self._finish_began - self._drain_began)
         self._look_at_all()
 
@@ -137,6 +151,20 @@ class Connections:
         """Close what is still open; bytes that clients have not taken are lost."""
         for connection in list(self._open):
             connection.end()
+
+    def _keep_no_longer(self) -> None:
+        """Close the connections that were kept open: their clients have had the linger to close them.
+
+        While others have not taken their answers, the end is still to come that those clients want to see.
+        """
+        if any(connection not in self._kept and connection.has_unsent() for connection in self._open):
+            self._wait(max(self.linger, FIRST_WORDS), self._keep_no_longer)
+            return
+        kept = list(self._kept)
+        self.release()
+        for connection in kept:
+            if connection.is_closing and not connection.has_unsent():
+                connection.end()
 
     # When a connection must stay.
 

@@ -23,6 +23,7 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFacto
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_node.names import peer_name
 from twisted_node.server._twisted import leave_path_alone
 
 __all__ = ["Listener"]
@@ -85,7 +86,7 @@ class Listener:
     def _opened(self, port: IListeningPort, path_and_mode: tuple[bytes, int] | None) -> None:
         self._port = port
         self.host = port.getHost()
-        _log.info("listening on {host}", host=self.host)
+        _log.info("listening on {host}", host=peer_name(self.host))
         if self._adopted and isinstance(port, unix.Port):
             # Twisted opens the path to everybody here, and would remove it and shut the shared socket down at the end.
             leave_path_alone(port, shared=True)

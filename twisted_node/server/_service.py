@@ -73,10 +73,14 @@ class DrainingService(Service):
         self.clock = drain.clock
         self.drain_timeout = drain_timeout
         self.lame_duck = lame_duck
-        self.connections = Connections(drain.clock, linger)
+        self.connections = Connections(drain.timers, linger)
         #: By when it is over, but for a short grace, on the drain's monotonic clock; None until the end was asked for.
         self.ends_by: float | None = None
+        # The same, known from the first stop on, when a lame duck comes before the drain.
+        self._stop_ends_by: float | None = None
         self._ends_with_drain = ends_with_drain
+        # What cut what was left, for the log.
+        self._cut_by = "the deadline"
         self._grace = min(linger, MAX_GRACE)
         self._listeners: list[Listener] = []
         self._listeners_closed: Deferred[Any] = succeed(None)
@@ -159,7 +163,8 @@ class DrainingService(Service):
             self._set_end(self.drain.deadline)
             self.drain.begin(self.drain_timeout, reason)
         elif lame_duck:
-            if self.state is ServiceState.SERVING:
+            if self._stop_ends_by is None:
+                self._stop_ends_by = self.drain.monotonic() + lame_duck + self.drain_timeout
                 self._reports.lame_duck(lame_duck, reason)
             self._move(ServiceEvent.LAME_DUCK)
             self.drain.lame_duck(lame_duck, self.drain_timeout, reason)
@@ -169,6 +174,7 @@ class DrainingService(Service):
 
     def cut(self, reason: str) -> None:
         """Wait no longer: cut what is in flight, and leave the connections only the grace to get their answers out."""
+        self._cut_by = reason
         self.end(reason)
         self.drain.begin(0, reason)
         self._set_end(self.drain.monotonic())
@@ -193,6 +199,9 @@ class DrainingService(Service):
 
     def _drain_began(self, _: None) -> None:
         self._move(ServiceEvent.DRAIN)
+        if self._stop_ends_by is not None:
+            # Whoever has begun this drain in the lame duck, and with whatever timeout: the stop came first.
+            self.drain.begin(max(0.0, self._stop_ends_by - self.drain.monotonic()), self.drain.reason)
         self.connections.begin_drain()
         before = len(self.connections)
         self._close_listeners()
@@ -203,7 +212,8 @@ class DrainingService(Service):
         self._listeners_closed = DeferredList([listener.close() for listener in self._listeners])
 
     def _drained(self, statistics: Statistics) -> None:
-        self._reports.drained(statistics)
+        if statistics.phase is Phase.TIMED_OUT:
+            self._reports.cut(statistics.remaining, statistics.oldest, self._cut_by)
         if self._ends_with_drain:
             self._close_connections()
         else:
@@ -236,22 +246,27 @@ class DrainingService(Service):
         """Set the time when connections are closed, whether their clients have taken their answers or not."""
         _cancel(self._last_call)
         left = max(0.0, (self.ends_by or 0.0) - self.drain.monotonic())
-        self._last_call = self.clock.callLater(left, self._time_is_up)
+        self._last_call = self.drain.timers.callLater(left, self._time_is_up)
 
     def _time_is_up(self) -> None:
         self._move(ServiceEvent.TIME_IS_UP)
-        self._last_call = self.clock.callLater(self._grace, self._end_connections)
+        self._last_call = self.drain.timers.callLater(self._grace, self._end_connections)
         # Work taken after the drain had ended, by handlers that serve while draining, is cut here.
-        self.drain.cut_in_flight()
+        self._cut_in_flight()
 
     def _end_connections(self) -> None:
         # Also what a connection that was kept open has asked for since: it gets its answer before it is closed.
-        self.drain.cut_in_flight()
+        self._cut_in_flight()
         # Counted before any of them closes: with the last one, all is over.
-        if lost := self.connections.count_unsent():
-            self.drain.count_cut(lost)
-            self._reports.lost(lost)
+        if unsent := self.connections.unsent():
+            self.drain.count_cut(len(unsent))
+            self._reports.lost(unsent, self._cut_by)
         self.connections.end()
+
+    def _cut_in_flight(self) -> None:
+        if self.drain.in_flight:
+            self._reports.cut(self.drain.in_flight, (), self._cut_by)
+        self.drain.cut_in_flight()
 
     def _all_gone(self, _: None) -> None:
         self._move(ServiceEvent.EMPTY)

@@ -78,7 +78,7 @@ def describe(service: DrainingService, *, oldest: int = 10) -> Picture:
 
 def _left(service: DrainingService, statistics: Statistics) -> float | None:
     """Say how many seconds are left until something is cut: work, or what clients have not read yet."""
-    if statistics.phase is Phase.DRAINED and service.ends_by is not None and service.connections.count_unsent():
+    if statistics.phase is Phase.DRAINED and service.ends_by is not None and service.connections.unsent():
         return max(0.0, service.ends_by - service.drain.monotonic())
     return statistics.left
 

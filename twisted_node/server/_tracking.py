@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IHandshakeListener, IProtocol, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface, directlyProvides, implementer, providedBy
@@ -21,9 +21,9 @@ from zope.interface import Attribute, Interface, directlyProvides, implementer, 
 from twisted_node.drain import Drain
 from twisted_node.errors import DrainTimeout
 from twisted_node.names import peer_name
-from twisted_node.server._closing import GracefulClose
 from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections, IDrainingFactory
+from twisted_node.server._twisted import watch_handshake
 
 __all__ = ["GenericConnection", "IDrainable", "TrackedConnection", "TrackedFactory", "tracked"]
 
@@ -72,8 +72,8 @@ class TrackedConnection(ABC):
         self.drain = drain
         # Whether the protocol is being called this moment: what it will answer is not known yet.
         self._busy = False
-        # What the protocol can do besides (half-close, a TLS handshake's end) is passed on by __getattr__.
-        directlyProvides(self, IProtocol, providedBy(protocol))
+        # What the protocol can do besides (half-close, say) is passed on by __getattr__.
+        directlyProvides(self, IProtocol, IHandshakeListener, providedBy(protocol))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.protocol, name)
@@ -86,11 +86,18 @@ class TrackedConnection(ABC):
     def makeConnection(self, transport: Any) -> None:
         """Connect the protocol, and register."""
         self.transport = transport
-        close = GracefulClose(transport, self.connections.clock, self.connections.linger)
+        close = self.connections.make_close(transport)
         self.connection = Connection(self, self.connections, close, asks_again_within=_ASKS_AGAIN_WITHIN)
+        self.connection.in_handshake = watch_handshake(transport, self)
         self.drained_factory.doStart()
         self.protocol.makeConnection(transport)
         self.connection.opened()
+
+    def handshakeCompleted(self) -> None:
+        """Learn that the TLS handshake is over; the protocol hears of it if it wants to."""
+        self.connection.handshake_completed()
+        if IHandshakeListener.providedBy(self.protocol):
+            self.protocol.handshakeCompleted()
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on what came in; nothing any more once the connection is finished."""

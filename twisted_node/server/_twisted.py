@@ -7,13 +7,15 @@ function here, on Twisted's real classes: it fails when Twisted changes what the
 from __future__ import annotations
 
 import fcntl
+import socket
 import struct
+import sys
 import termios
 from typing import Any
 
-from twisted.internet import unix
+from twisted.internet import tcp, unix
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import alsoProvides
 
@@ -24,12 +26,18 @@ __all__ = [
     "raw_transport",
     "read_waiting",
     "restore_half_close",
+    "take_back_close",
     "unsent_bytes",
+    "untaken_bytes",
+    "watch_handshake",
     "write_now",
 ]
 
 #: How often a connection's unread bytes are read before it is closed: 64 KiB each, so a client that floods ends too.
 _READS_BEFORE_CLOSE = 16
+
+_ON_LINUX = sys.platform.startswith("linux")
+_TCP_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 def unsent_bytes(transport: Any) -> int:
@@ -42,6 +50,19 @@ def unsent_bytes(transport: Any) -> int:
     return len(raw.dataBuffer) - raw.offset + raw._tempDataLen + sum(len(data) for data in gathered)
 
 
+def untaken_bytes(transport: Any) -> int:
+    """Count the bytes that have left this process, and that the client's kernel has not acknowledged yet.
+
+    Known for TCP on Linux only, and 0 otherwise. (What was written to a unix socket stays there for its reader.)
+    """
+    raw = raw_transport(transport)
+    if not (_ON_LINUX and isinstance(raw, tcp.Connection) and raw.connected and raw.socket.family in _TCP_FAMILIES):
+        return 0
+    count = _ask_kernel(raw, termios.TIOCOUTQ)
+    # The kernel counts our FIN as a byte, until it is acknowledged with all that is before it.
+    return max(0, count - 1) if raw._writeDisconnected else count
+
+
 def read_waiting(transport: Any) -> None:
     """Read what waits in the kernel for a connection, in this turn; its protocol gets it as always.
 
@@ -51,7 +72,7 @@ def read_waiting(transport: Any) -> None:
     if not isinstance(raw, FileDescriptor) or raw.producerPaused:
         return
     for _ in range(_READS_BEFORE_CLOSE):
-        if raw.disconnected or not _bytes_waiting(raw):
+        if raw.disconnected or not _ask_kernel(raw, termios.FIONREAD):
             return
         # The end of input, or an error, is left for the reactor to find again.
         raw.doRead()
@@ -69,9 +90,30 @@ def restore_half_close(transport: Any, protocol: Any) -> None:
         wrapper.writeConnectionLost = protocol.writeConnectionLost
 
 
-def _bytes_waiting(raw: FileDescriptor) -> int:
+def watch_handshake(transport: Any, protocol: Any) -> bool:
+    """Have the end of a TLS handshake reach the protocol through ``haproxy:`` too, whose wrapper hides it.
+
+    Args:
+        transport: of a connection that is being made.
+        protocol: provides ``IHandshakeListener``, which is all that is needed without a wrapper.
+
+    Returns:
+        Whether there is a handshake to wait for.
+    """
+    if not ISSLTransport.providedBy(transport):
+        return False
+    wrapper: Any = transport
+    while isinstance(getattr(wrapper, "transport", None), ProtocolWrapper):
+        alsoProvides(wrapper, IHandshakeListener)
+        wrapper.handshakeCompleted = protocol.handshakeCompleted
+        wrapper = wrapper.transport
+    return True
+
+
+def _ask_kernel(raw: FileDescriptor, question: int) -> int:
+    """Ask the kernel for a number of bytes; 0 if it cannot tell."""
     try:
-        answer = fcntl.ioctl(raw.fileno(), termios.FIONREAD, bytes(4))
+        answer = fcntl.ioctl(raw.fileno(), question, bytes(4))
     except (OSError, ValueError):
         return 0
     count: int = struct.unpack("i", answer)[0]
@@ -110,6 +152,22 @@ def half_close_now(raw: Any) -> None:
     if isinstance(raw, FileDescriptor):
         # In this turn of the reactor, not the next: what a client sent in between would stay without an answer.
         raw.doWrite()
+
+
+def take_back_close(raw: Any) -> bool:
+    """Have a connection not close that has been told to close once it has sent everything.
+
+    Args:
+        raw: the transport, without its wrappers.
+
+    Returns:
+        Whether that was possible: it is one of the reactor's, open, and without a producer that still has to send.
+    """
+    if not isinstance(raw, FileDescriptor) or not raw.connected or raw.producer is not None:
+        return False
+    raw.disconnecting = False
+    raw.startReading()
+    return True
 
 
 def close_raw(raw: Any) -> None:

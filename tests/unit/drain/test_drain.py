@@ -115,6 +115,11 @@ class BeginTests(DrainTestCase):
             self.successResultOf(drained), Statistics(Phase.DRAINED, "asked to", 0, 0, 1, 0, 0, 0, 3.0, None, ())
         )
 
+    def test_nothing_in_flight_takes_no_time(self) -> None:
+        """With nothing in flight the drain takes no time at all, however long it takes to close the listeners."""
+        self.drain.when_draining().addCallback(lambda _: self.clock.advance(0.002))
+        self.assertEqual(self.successResultOf(self.drain.begin(10)).took, 0.0)
+
     def test_took_is_frozen(self) -> None:
         """What a drain took does not grow after its end."""
         self.drain.begin(10)

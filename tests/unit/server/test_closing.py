@@ -33,6 +33,8 @@ reactor: Any = _reactor
 LINGER = 5.0
 #: More than the kernel takes for a client that does not read.
 MUCH = b"x" * 8_000_000
+#: More than a client's kernel takes if the client does not read; our own takes it as a whole.
+SOME = b"x" * 1_000_000
 
 
 @implementer(IHalfCloseableProtocol)
@@ -112,6 +114,23 @@ class ClosingTestCase(TestCase):
         """All that a client gets until the end."""
         return await deferToThread(read_to_end, client)
 
+    def read_some(self, client: socket.socket, least: int) -> int:
+        """Have a client read at least so many bytes; returns how many it has read."""
+        count = 0
+        while count < least:
+            count += len(client.recv(65_536))
+        return count
+
+    async def sent(self) -> None:
+        """Wait until all that was written has left this process."""
+        while unsent_bytes(self.server.transport):
+            await self.turns()
+
+    async def taken(self) -> None:
+        """Wait until the client's kernel has said that it has everything; it may take its time."""
+        while self.server.close.has_unsent():
+            await self.turns()
+
     async def turns(self) -> None:
         """Let the reactor do what is due."""
         for _ in range(5):
@@ -154,12 +173,71 @@ class GracefulCloseTests(ClosingTestCase):
         self.server.transport.write(b"bye")
         self.server.close.begin()
         self.assertEqual(await self.read(client), b"bye")
-        await self.turns()
+        await self.taken()
         self.clock.advance(LINGER - 0.1)
         self.assertEqual(self.server.lost, [])
         self.clock.advance(0.1)
         await self.server.gone
         self.assertTrue(self.server.lost[0].check(ConnectionDone))
+
+    async def test_kernel_holds_bytes(self) -> None:
+        """While the client's kernel has not taken everything, the linger begins again, however often."""
+        client = await self.connect()
+        self.server.transport.write(SOME)
+        self.server.close.begin()
+        await self.sent()
+        for _ in range(5):
+            self.clock.advance(LINGER)
+        await self.turns()
+        self.assertEqual((self.server.lost, self.server.close.has_unsent()), ([], True))
+        # A closed connection would be reset by this.
+        client.sendall(b"hello")
+        self.assertEqual(len(await self.read(client)), len(SOME))
+        await self.taken()
+        self.clock.advance(LINGER)
+        await self.server.gone
+        self.assertTrue(self.server.lost[0].check(ConnectionDone))
+
+    async def test_kernel_holds_bytes_and_no_deadline(self) -> None:
+        """Where no deadline is to come, a client that takes nothing for a whole linger is closed."""
+        client = await self.connect()
+        self.server.close = GracefulClose(self.server.transport, self.clock, LINGER, will_be_ended=lambda: False)
+        self.server.transport.write(SOME)
+        self.server.close.begin()
+        await self.sent()
+        read = await deferToThread(self.read_some, client, 200_000)
+        self.clock.advance(LINGER)
+        await self.turns()
+        self.assertEqual(self.server.lost, [])
+        self.clock.advance(LINGER)
+        await self.server.gone
+        # It is closed, not reset.
+        self.assertEqual(len(await self.read(client)) + read, len(SOME))
+
+    async def test_kernel_holds_bytes_and_no_linger(self) -> None:
+        """Without a linger what the client's kernel has not taken is looked at again after a while."""
+        client = await self.connect()
+        self.server.close = GracefulClose(self.server.transport, self.clock, 0)
+        self.server.transport.write(SOME)
+        self.server.close.begin()
+        await self.sent()
+        self.clock.advance(0)
+        self.assertEqual([call.getTime() for call in self.clock.getDelayedCalls()], [0.1])
+        self.assertEqual(len(await self.read(client)), len(SOME))
+        await self.taken()
+        self.clock.advance(0.1)
+        await self.server.gone
+
+    async def test_end_while_kernel_holds_bytes(self) -> None:
+        """The end closes such a connection and does not reset it, though it counts as one with unsent bytes."""
+        client = await self.connect()
+        self.server.transport.write(SOME)
+        self.server.close.begin()
+        await self.sent()
+        self.assertTrue(self.server.close.has_unsent())
+        self.server.close.end()
+        await self.server.gone
+        self.assertEqual(len(await self.read(client)), len(SOME))
 
     async def test_client_has_closed(self) -> None:
         """With a client that has sent everything there is nothing to linger for."""
@@ -210,7 +288,7 @@ class GracefulCloseTests(ClosingTestCase):
         self.server.transport.write(b"x" * 100_000)
         self.server.close.begin()
         await self.turns()
-        self.assertFalse(self.server.close.has_unsent())
+        self.assertEqual(unsent_bytes(self.server.transport), 0)
         self.server.close.end()
         await self.server.gone
         self.assertEqual(len(await self.read(client)), 100_000)
@@ -253,6 +331,9 @@ class TLSCloseTests(ClosingTestCase):
         plain = await self.connect(f"ssl:0:interface=127.0.0.1:privateKey={path}:certKey={path}")
         context = certificates.client_context()
         client = await deferToThread(context.wrap_socket, plain, server_hostname="127.0.0.1")
+        while not self.server.transport._handshakeDone:
+            # The client has done its part; until we have done ours, nothing that is written goes out.
+            await self.turns()
         self.addCleanup(client.close)
         return client
 
@@ -274,7 +355,24 @@ class TLSCloseTests(ClosingTestCase):
         self.server.transport.write(b"bye")
         self.server.close.begin()
         self.assertEqual(await self.read(client), b"bye")
+        await self.taken()
+        self.clock.advance(LINGER)
+        await self.server.gone
+
+    async def test_kernel_holds_bytes(self) -> None:
+        """While the client's kernel has not taken everything, the linger begins again."""
+        client = await self.connect_with_tls()
         await self.turns()
+        self.server.transport.write(SOME)
+        self.server.close.begin()
+        await self.sent()
+        for _ in range(5):
+            self.clock.advance(LINGER)
+        await self.turns()
+        self.assertEqual(self.server.lost, [])
+        client.sendall(b"hello")
+        self.assertEqual(len(await self.read(client)), len(SOME))
+        await self.taken()
         self.clock.advance(LINGER)
         await self.server.gone
 
@@ -295,7 +393,7 @@ class TLSCloseTests(ClosingTestCase):
         self.server.transport.write(b"x" * 100_000)
         self.server.close.begin()
         await self.turns()
-        self.assertFalse(self.server.close.has_unsent())
+        self.assertEqual(unsent_bytes(self.server.transport), 0)
         self.server.close.end()
         await self.server.gone
         self.assertEqual(len(await self.read(client)), 100_000)

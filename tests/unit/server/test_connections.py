@@ -162,12 +162,46 @@ class ConnectionsTests(SynchronousTestCase):
         self.assertEqual((visitor.told, len(self.connections)), (["drain", "closed"], 0))
 
     def test_kept(self) -> None:
-        """One that is kept open stays until it is released, however long that takes."""
-        visitor = self.open(kept=True)
-        self.drain()
+        """One that is kept open stays for the linger when the drain has ended, and is closed without another one."""
+        visitor, reader = self.open(kept=True), self.open(kept=True, loses=True)
+        self.connections.begin_drain()
         self.clock.advance(60)
+        self.connections.finish()
+        self.clock.advance(1.9)
+        late = self.open(kept=True)
+        self.assertEqual((visitor.told, reader.told), (["drain"], ["drain"]))
+        self.clock.advance(0.1)
+        self.assertEqual((visitor.told, late.told), (["drain", *FINISHED, "end"], ["drain", *FINISHED, "end"]))
+        # A client that has not taken its answers has the time that any has.
+        self.assertEqual(reader.told, ["drain", *FINISHED])
+
+    def test_kept_while_others_have_not_read(self) -> None:
+        """One that is kept open stays while another client has not taken its answers: it wants to see the end."""
+        visitor, reader = self.open(kept=True), self.open(loses=True)
+        self.drain()
+        self.clock.pump([2, 2])
         self.assertEqual(visitor.told, ["drain"])
+        reader.loses = False
+        self.clock.advance(2)
+        self.assertEqual(visitor.told, ["drain", *FINISHED, "end"])
+
+    def test_kept_while_owed(self) -> None:
+        """One whose client waits for an answer by then stays until that is written."""
+        visitor = self.open(kept=True, owed=True)
+        self.drain()
+        self.clock.advance(2)
+        self.assertEqual(visitor.told, ["drain"])
+        visitor.owed = False
+        visitor.connection.look_again()
+        self.assertEqual(visitor.told, ["drain", *FINISHED])
+
+    def test_released(self) -> None:
+        """One that is kept open by a server that goes on stays until it is released, however long that takes."""
+        visitor = self.open(kept=True)
+        self.connections.begin_drain()
+        self.clock.advance(60)
         self.connections.release()
+        self.connections.finish()
         self.assertEqual(visitor.told, ["drain", *FINISHED])
 
     def test_released_before(self) -> None:
@@ -206,16 +240,16 @@ class ConnectionsTests(SynchronousTestCase):
         """The end closes all that are open, finished or not; it is known before how many lose bytes by it."""
         visitors = [self.open(), self.open(loses=True), self.open(owed=True, loses=True)]
         self.drain()
-        self.assertEqual(self.connections.count_unsent(), 2)
+        self.assertEqual(len(self.connections.unsent()), 2)
         self.connections.end()
         self.assertEqual([visitor.told[-1] for visitor in visitors], ["end"] * 3)
 
     def test_unsent(self) -> None:
         """It is known how many clients have not taken everything."""
         self.open()
-        self.assertEqual(self.connections.count_unsent(), 0)
+        self.assertEqual(len(self.connections.unsent()), 0)
         self.open(loses=True)
-        self.assertEqual(self.connections.count_unsent(), 1)
+        self.assertEqual(len(self.connections.unsent()), 1)
 
     def test_new(self) -> None:
         """A client that connected just before the drain has its first words left, one in the queue has the linger."""
@@ -243,6 +277,35 @@ class ConnectionsTests(SynchronousTestCase):
         self.assertEqual(visitor.told, ["drain"])
         self.clock.advance(2)
         self.assertEqual(visitor.told, ["drain", *FINISHED])
+
+    def test_handshake(self) -> None:
+        """A TLS handshake counts as asking, however long it has taken before; its end begins the first words."""
+        shaking, done = self.open(silent=True), self.open(silent=True)
+        for visitor in (shaking, done):
+            visitor.connection.in_handshake = True
+        self.clock.advance(FIRST_WORDS * 2)
+        self.drain()
+        self.clock.advance(1)
+        done.connection.handshake_completed()
+        done.connection.look_again()
+        self.clock.advance(0.9)
+        self.assertEqual((shaking.told, done.told), (["drain"], ["drain"]))
+        self.clock.advance(0.1)
+        self.assertEqual((shaking.told, done.told), (["drain", *FINISHED], ["drain", *FINISHED]))
+
+    def test_handshake_before_the_drain(self) -> None:
+        """A client whose handshake ended just before the drain has its first words left; another one has not."""
+        before, just_now = self.open(silent=True), self.open(silent=True)
+        for visitor in (before, just_now):
+            visitor.connection.in_handshake = True
+        before.connection.handshake_completed()
+        self.clock.advance(FIRST_WORDS * 1.5)
+        just_now.connection.handshake_completed()
+        self.clock.advance(FIRST_WORDS / 2)
+        self.drain()
+        self.assertEqual((before.told, just_now.told), (["drain", *FINISHED], ["drain"]))
+        self.clock.advance(FIRST_WORDS)
+        self.assertEqual(just_now.told, ["drain", *FINISHED])
 
     def test_when_empty(self) -> None:
         """Those who wait for the last connection to go hear of it, at once if there is none."""
@@ -340,6 +403,6 @@ class NodeConnectionsTests(SynchronousTestCase):
     def test_end(self) -> None:
         """The end closes a connection whose bytes are out, without a reset."""
         client = self.house.connect()
-        self.assertEqual(self.connections.count_unsent(), 0)
+        self.assertEqual(len(self.connections.unsent()), 0)
         self.connections.end()
         self.assertEqual((client.transport.closed, client.transport.aborted), (True, False))

@@ -14,7 +14,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
-from twisted.logger import formatEvent
+from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -36,18 +36,19 @@ class ServiceTestCase(SynchronousTestCase):
     """A service in memory, with a node, a plain endpoint and a control endpoint."""
 
     def setUp(self) -> None:
-        self.events = capture_logs(self)
+        self.captured = capture_logs(self)
         self.start()
 
     @property
-    def log(self) -> list[str]:
+    def events(self) -> list[LogEvent]:
         """What our own modules have logged since the last start."""
-        ours = (
-            event
-            for event in self.events[self.started :]
-            if str(event.get("log_namespace")).startswith("twisted_node.")
-        )
-        return [formatEvent(event) for event in ours]
+        since = self.captured[self.started :]
+        return [event for event in since if str(event.get("log_namespace")).startswith("twisted_node.")]
+
+    @property
+    def log(self) -> list[str]:
+        """The same as lines."""
+        return [formatEvent(event) for event in self.events]
 
     def start(self, **options: Any) -> None:
         self.house = House()
@@ -61,7 +62,7 @@ class ServiceTestCase(SynchronousTestCase):
         for listener in self.service._listeners:
             listener.factory.connections = self.connections  # type: ignore[attr-defined] # a NodeFactory
         self.service.startService()
-        self.started = len(self.events)
+        self.started = len(self.captured)
 
     def connect(self, *, control: bool = False, lingers: bool = False) -> MemoryClient:
         client = (self.control_endpoint if control else self.endpoint).connect()
@@ -233,6 +234,20 @@ class ServiceLameDuckTests(ServiceTestCase):
         self.service.end("SIGTERM")
         self.assert_clean(ended)
 
+    def test_drain_in_between(self) -> None:
+        """Whoever begins the drain before the lame duck is over cannot push the end away, only bring it nearer."""
+        for timeout, ends_by in ((100, 15), (12, 13), (0, 1)):
+            self.start(lame_duck=5)
+            # Its time has begun with the client's.
+            self.busy_client(60)
+            began = self.clock.seconds()
+            ended = self.service.stopService()
+            self.clock.advance(1)
+            self.drain.begin(timeout, "a message")
+            self.assertEqual(self.service.ends_by, began + ends_by)
+            self.clock.advance(ends_by - 1)
+            self.assertEqual(self.assert_clean(ended).cut, 1)
+
     def test_said_once(self) -> None:
         """Two that ask for the same are one line in the log."""
         self.service.end("SIGTERM", lame_duck=5)
@@ -261,8 +276,18 @@ class MessageTests(ServiceTestCase):
         control.half_close()
         self.assert_clean(ended)
 
+    def test_kept_for_the_linger(self) -> None:
+        """A connection that stays is closed when the drain has been over for the linger; nothing is cut by that."""
+        self.busy_client(3)
+        control, ended = self.shut_down(lingers=True), self.service.when_ended()
+        self.clock.pump([3, 1.9])
+        self.assertFalse(control.closed)
+        self.clock.pump([0.2, 0])
+        self.assertEqual(self.assert_clean(ended).cut, 0)
+
     def test_kept_no_longer(self) -> None:
-        """A connection that stays is closed at the deadline, with the grace; nothing is cut by that."""
+        """With a long linger it is closed at the deadline, with the grace."""
+        self.start(linger=8)
         self.shut_down(drain_timeout_ms=5000, lingers=True)
         ended = self.service.when_ended()
         self.clock.advance(5)
@@ -302,6 +327,7 @@ class MessageTests(ServiceTestCase):
 
     def test_work_after_the_end(self) -> None:
         """What a kept connection asks for after the drain's end is cut in the end, and answered."""
+        self.start(linger=8)
         self.node.handle("question", while_draining=True)(lambda _: Deferred())
         control = self.shut_down(drain_timeout_ms=5000, lingers=True)
         control.send(message("question", 8))
@@ -312,6 +338,7 @@ class MessageTests(ServiceTestCase):
         self.clock.advance(MAX_GRACE)
         self.assertEqual([body.get("code") for body in bodies(control.received)], [None, 0, 0])
         self.assertEqual(self.assert_clean(self.service.when_ended()).cut, 2)
+        self.assertEqual(self.log[2:-1], ["1 cut by the deadline"] * 2)
 
     def test_last_client_gone_with_its_cut(self) -> None:
         """A client that was waiting for no more than what is cut in the end, and goes with it, ends the service."""
@@ -380,6 +407,23 @@ class CutTests(ServiceTestCase):
         now = self.clock.seconds()
         self.assertEqual([round(now - each, 6) for each in told], [-8.0, 1.0])
 
+    def test_said(self) -> None:
+        """The log names what cut, and each line that tells of a loss is a warning."""
+        self.busy_client(60, lingers=True)
+        Unread(self.connections, loses=True)
+        self.service.end("SIGTERM")
+        self.service.cut("a second SIGTERM")
+        self.clock.pump([0, MAX_GRACE])
+        self.assertEqual(
+            self.log[1:],
+            [
+                "1 cut by a second SIGTERM; the oldest: tcp_request 1 from c1 (0.0 s)",
+                "1 connections closed by a second SIGTERM with answers that their clients did not read: a visitor",
+                "cut: 0 finished, 0 refused, 2 cut, 0 undelivered, in 0.000 s",
+            ],
+        )
+        self.assertEqual([event["log_level"] for event in self.events[1:]], [LogLevel.warn] * 3)
+
     def test_lingering(self) -> None:
         """A client that is only lingered for has no more than the grace either, and nothing is cut."""
         self.start(linger=8)
@@ -434,7 +478,10 @@ class UnreadTests(ServiceTestCase):
         self.assertEqual(
             self.log[-2:],
             [
-                "2 connections closed with answers that their clients did not read",
+                (
+                    "2 connections closed by the deadline with answers that their clients did not read: "
+                    "a visitor, a visitor"
+                ),
                 "cut: 0 finished, 0 refused, 2 cut, 0 undelivered, in 0.000 s",
             ],
         )
@@ -532,6 +579,26 @@ class StartTests(ServiceTestCase):
 class LogTests(ServiceTestCase):
     """What an operator reads."""
 
+    def test_numbers(self) -> None:
+        """Each line has its numbers as fields, for logs that keep them."""
+        self.busy_client(7)
+        self.service.end("SIGTERM")
+        self.clock.pump([5, 2])
+        begun, left, ended = self.events
+        self.assertEqual((begun["in_flight"], begun["accepted"], round(begun["left"])), (1, 0, 10))
+        self.assertEqual((left["in_flight"], left["connections"], round(left["left"])), (1, 1, 5))
+        counts = [ended[name] for name in ("finished", "refused", "cut", "undelivered")]
+        self.assertEqual((counts, round(ended["took"])), ([1, 0, 0, 0], 7))
+        self.assertEqual(ended["log_level"], LogLevel.info)
+
+    def test_many_names(self) -> None:
+        """Of very many connections some are named."""
+        for _ in range(12):
+            Unread(self.connections, loses=True)
+        self.service.end("SIGTERM")
+        self.clock.pump([10, MAX_GRACE])
+        self.assertTrue(self.log[-2].endswith(f": {', '.join(['a visitor'] * 10)}, and 2 more"), self.log[-2])
+
     def test_clean(self) -> None:
         """Why it began, what is in flight, what is left every five seconds, and how it ended."""
         self.busy_client(7)
@@ -541,10 +608,7 @@ class LogTests(ServiceTestCase):
         self.assertEqual(
             self.log,
             [
-                (
-                    "draining, at most 10.0 s: SIGTERM; not listening any more, 0 accepted from the queue;"
-                    " 1 in flight; the oldest: tcp_request 1 from c1 (0.2 s)"
-                ),
+                ("draining, at most 10.0 s: SIGTERM; 1 in flight; the oldest: tcp_request 1 from c1 (0.2 s)"),
                 "1 in flight, 2 connections, 5.0 s left; the oldest: tcp_request 1 from c1 (5.2 s)",
                 "clean: 1 finished, 0 refused, 0 cut, 0 undelivered, in 6.800 s",
             ],

@@ -100,7 +100,7 @@ class ByConnectionTests(TrackingTests):
         self.assertEqual([str(name) for name, _ in self.drain.statistics().oldest], ["connection from 192.0.2.7:4711"])
         self.clock.advance(5)
         transport.receive(b"more")
-        self.assertEqual(self.service.connections.count_unsent(), 0)
+        self.assertEqual(self.service.connections.unsent(), [])
         self.assertFalse(transport.half_closed)
         transport.protocol.transport.loseConnection()
         self.clock.advance(0)
@@ -213,6 +213,8 @@ class ByConnectionTests(TrackingTests):
         self.assertTrue(verifyObject(IHandshakeListener, protocol))
         protocol.handshakeCompleted()
         self.assertTrue(protocol.secure)
+        # The server wants to know, whether the protocol does or not.
+        self.connect(self.listen(PlainFactory())).protocol.handshakeCompleted()
         self.assertFalse(IProtocolNegotiationFactory.providedBy(self.listen(PlainFactory())))
 
     def test_transport(self) -> None:
@@ -228,9 +230,11 @@ class ByConnectionTests(TrackingTests):
         """Addresses are named as a person would: IPv6 and unix ones too."""
         from twisted.internet.address import IPv6Address, UNIXAddress
 
-        self.assertEqual(peer_name(IPv6Address("TCP", "::1", 80)), "::1:80")
-        self.assertEqual(peer_name(UNIXAddress(b"/x")), "b'/x'")
-        self.assertEqual(peer_name(UNIXAddress(None)), "UNIXAddress(None)")
+        self.assertEqual(peer_name(IPv6Address("TCP", "::1", 80)), "[::1]:80")
+        self.assertEqual(peer_name(UNIXAddress(b"/x")), "/x")
+        self.assertEqual(peer_name(UNIXAddress(b"\0x")), "@x")
+        self.assertEqual(peer_name(UNIXAddress(None)), "a unix socket")
+        self.assertEqual(peer_name("standard input"), "standard input")
 
     def test_wrapped(self) -> None:
         """A factory that registers its connections itself does so within others too."""

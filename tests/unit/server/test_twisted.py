@@ -11,10 +11,13 @@ from typing import Any
 from twisted.internet import reactor, tcp, unix
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import deferLater
+from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -22,6 +25,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
+from tests.support.certificates import Certificates
 from twisted_node.server._twisted import (
     close_raw,
     half_close_now,
@@ -29,7 +33,10 @@ from twisted_node.server._twisted import (
     raw_transport,
     read_waiting,
     restore_half_close,
+    take_back_close,
     unsent_bytes,
+    untaken_bytes,
+    watch_handshake,
     write_now,
 )
 
@@ -103,6 +110,12 @@ class RealTransportTests(TestCase):
         # It is encrypted then.
         await self.turn()
 
+    def test_untaken_bytes_of_unix(self) -> None:
+        """Of a unix socket none count: they stay there for the reader when we have closed."""
+        self.transport.write(b"sent")
+        self.transport.doWrite()
+        self.assertEqual(untaken_bytes(self.transport), 0)
+
     def test_read_waiting(self) -> None:
         """What the client has sent is read in this turn; a paused producer stops that."""
         self.client.send(b"sent")
@@ -131,6 +144,24 @@ class RealTransportTests(TestCase):
         self.transport.doRead()
         self.assertEqual(self.protocol.received, b"sent")
 
+    async def test_take_back_close(self) -> None:
+        """A connection that closes when all is sent can be had back until then, unless its producer is not ready."""
+        self.transport.write(b"sent")
+        self.transport.loseConnection()
+        self.assertTrue(take_back_close(self.transport))
+        await self.turn()
+        await self.turn()
+        self.assertEqual(self.client.recv(100), b"sent")
+        self.client.send(b"heard")
+        self.transport.doRead()
+        self.assertEqual(self.protocol.received, b"heard")
+        self.transport.registerProducer(self, True)
+        self.transport.loseConnection()
+        self.assertFalse(take_back_close(self.transport))
+        self.transport.unregisterProducer()
+        await self.protocol.lost
+        self.assertFalse(take_back_close(self.transport))
+
     async def test_close_raw(self) -> None:
         """A connection closes though something has replaced its ``loseConnection``, as ``startTLS`` does."""
         self.transport.loseConnection = lambda: None
@@ -156,10 +187,125 @@ class RealTransportTests(TestCase):
         self.assertTrue(self.protocol.input_ended)
 
 
+class TCPTests(TestCase):
+    """A connected pair of TCP sockets, one of them a transport of Twisted's."""
+
+    def setUp(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.client = socket.socket()
+            self.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            self.client.settimeout(20)
+            self.addCleanup(self.client.close)
+            self.client.connect(listening.getsockname())
+            ours, peer = listening.accept()
+        ours.setblocking(False)
+        self.protocol = Remembering()
+        self.transport: Any = tcp.Server(ours, self.protocol, peer, PORT, 0, REACTOR)
+        self.protocol.makeConnection(self.transport)
+        self.addCleanup(self.close)
+
+    async def close(self) -> None:
+        if not self.protocol.lost.called:
+            self.transport.abortConnection()
+            await self.protocol.lost
+
+    async def test_untaken_bytes(self) -> None:
+        """Bytes count until the client's kernel has taken them; our FIN does not count."""
+        self.assertEqual(untaken_bytes(self.transport), 0)
+        much = b"x" * 1_000_000
+        self.transport.write(much)
+        self.transport.doWrite()
+        sent = len(much) - unsent_bytes(self.transport)
+        untaken = untaken_bytes(self.transport)
+        self.assertGreater(untaken, 0)
+        self.assertLess(untaken, sent)
+        while unsent_bytes(self.transport):
+            self.client.recv(65_536)
+            self.transport.doWrite()
+        before = untaken_bytes(self.transport)
+        half_close_now(self.transport)
+        self.assertEqual(untaken_bytes(self.transport), before)
+        while self.client.recv(65_536):
+            """Until the end."""
+        while untaken_bytes(self.transport):
+            # The client's kernel may take its time to say so.
+            await deferLater(REACTOR, 0.001)
+
+    async def test_untaken_bytes_when_lost(self) -> None:
+        """A connection that is lost has none."""
+        self.transport.write(b"x" * 1_000_000)
+        self.transport.doWrite()
+        self.transport.abortConnection()
+        self.assertGreater(untaken_bytes(self.transport), 0)
+        await self.protocol.lost
+        self.assertEqual(untaken_bytes(self.transport), 0)
+
+
+@implementer(IHandshakeListener)
+class Listening(Protocol):
+    """Waits for the end of a handshake."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.waits = False
+        self.completed: Deferred[None] = Deferred()
+        self.lost: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        self.waits = watch_handshake(self.transport, self)
+
+    def handshakeCompleted(self) -> None:
+        self.completed.callback(None)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.callback(None)
+
+
+class HandshakeTests(TestCase):
+    """The end of a TLS handshake."""
+
+    async def connect(self, prefix: str) -> Listening:
+        """Connect a client with TLS, to the protocol that this returns."""
+        certificates = Certificates(Path(self.mktemp()))
+        path, protocol = certificates.server, Listening()
+        factory = Factory.forProtocol(lambda: protocol)
+        factory.noisy = False
+        description = f"{prefix}ssl:0:interface=127.0.0.1:privateKey={path}:certKey={path}"
+        port = await serverFromString(REACTOR, description).listen(factory)
+        self.addCleanup(port.stopListening)
+
+        def connect() -> socket.socket:
+            client = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=20)
+            return certificates.client_context().wrap_socket(client, server_hostname="127.0.0.1")
+
+        client = await deferToThread(connect)
+        await protocol.completed
+        self.assertTrue(protocol.waits)
+        client.close()
+        await protocol.lost
+        return protocol
+
+    async def test_tls(self) -> None:
+        """A protocol that wants to know is told."""
+        await self.connect("")
+
+    async def test_haproxy(self) -> None:
+        """So it is through a wrapper."""
+        await self.connect("haproxy:")
+
+    def test_no_tls(self) -> None:
+        """Without TLS there is nothing to wait for."""
+        self.assertFalse(watch_handshake(StringTransport(), Listening()))
+
+
 class FakePort:
     """A server's transport names the port that accepted it."""
 
     _realPortNumber = 0
+
+
+PORT: Any = FakePort()
 
 
 class PathTests(TestCase):

@@ -1,0 +1,77 @@
+"""A site and a node as real processes, for tests in which a kernel decides."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.patience import PATIENCE
+from tests.support.processes import RUNNERS, Process
+
+#: Serves ``/big``, of as many bytes as the first argument says; ends as the others say.
+SITE = """
+import sys
+from twisted.internet import reactor
+from twisted.internet.endpoints import serverFromString
+from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.web.resource import Resource
+from twisted_node import Drain, DrainingService, own_process
+from twisted_node.web import DrainingSite
+
+class Root(Resource):
+    isLeaf = True
+    def render_GET(self, request):
+        return b"x" * int(sys.argv[1])
+
+globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+drain = Drain(reactor)
+service = DrainingService(drain, drain_timeout=float(sys.argv[2]), linger=float(sys.argv[3]))
+service.listen(serverFromString(reactor, sys.argv[4]), DrainingSite(Root(), drain=drain))
+own_process(service, reactor)
+service.startService()
+reactor.run()
+"""
+
+#: A port of the kernel's choice.
+ANY_PORT = "tcp:0:interface=127.0.0.1"
+
+
+class ServerTestCase(SynchronousTestCase):
+    """Starts servers, and ends them whatever becomes of the test."""
+
+    def start(self, *command: str) -> tuple[Process, int]:
+        """Start a command that listens; returns it and its first port."""
+        process = Process(*command)
+        self.addCleanup(process.end)
+        return process, process.port()
+
+    def site(
+        self, *, size: int = 0, drain_timeout: float = 25, linger: float = 1, endpoint: str = ANY_PORT
+    ) -> tuple[Process, int]:
+        """Start a site."""
+        return self.start(sys.executable, "-c", SITE, str(size), str(drain_timeout), str(linger), endpoint)
+
+    def node(self, *options: str, endpoint: str = ANY_PORT) -> tuple[Process, int]:
+        """Start a node that listens."""
+        return self.start_node("--listen", endpoint, *options)
+
+    def start_node(self, *options: str) -> tuple[Process, int]:
+        """Start a node with whatever options; returns it and its first port."""
+        return self.start(*RUNNERS["python"], *options)
+
+    def connect(self, port: int, *, buffer: int | None = None) -> socket.socket:
+        """Connect a client.
+
+        Args:
+            port: of this machine.
+            buffer: bytes that the client's kernel takes before the client reads; None for the kernel's own choice.
+        """
+        client = socket.socket()
+        self.addCleanup(client.close)
+        client.settimeout(PATIENCE)
+        if buffer is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        client.connect(("127.0.0.1", port))
+        return client
