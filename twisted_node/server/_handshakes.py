@@ -26,6 +26,10 @@ _BETWEEN_LOOKS = 0.05
 #: Seconds to wait for handshakes of which the system does not tell. Most round trips between continents take less.
 BLIND_WAIT = 0.2
 
+#: Seconds to wait for handshakes that go by SYN cookies. One that finds the queue full is tried again after three round
+#: trips (RFC 6298, 2.2): enough for the longest that are usual, 300 milliseconds.
+_COOKIE_WAIT = 1.0
+
 #: Where Linux keeps its counters of all that is not in the standard for SNMP.
 _COUNTERS = "/proc/net/netstat"
 
@@ -120,7 +124,7 @@ class HandshakeWait:
         clock: for the time between two looks.
         seconds: to wait at most.
         blind_seconds: to wait where the system does not tell of handshakes.
-        cookies: whether some may go by SYN cookies. Nobody can count these, so all the time is waited.
+        cookies: whether some may go by SYN cookies. Nobody can count these, so the wait takes a second at least.
     """
 
     def __init__(
@@ -137,7 +141,7 @@ class HandshakeWait:
         self._listening = listening
         self._clock = clock
         self._looks_left = ceil(seconds / _BETWEEN_LOOKS)
-        self._cookies = cookies
+        self._looks_for_cookies = ceil(_COOKIE_WAIT / _BETWEEN_LOOKS) if cookies else 0
         self._blind_seconds = min(seconds, blind_seconds)
         self._timer: IDelayedCall | None = None
         self._over: Deferred[None] = Deferred()
@@ -161,8 +165,9 @@ class HandshakeWait:
             self.half_done = 0
             self._wait(self._blind_seconds, self._finish)
             return
-        if self._looks_left and (self.half_done or self._cookies):
+        if self._looks_left and (self.half_done or self._looks_for_cookies > 0):
             self._looks_left -= 1
+            self._looks_for_cookies -= 1
             self._wait(_BETWEEN_LOOKS, self._look)
         else:
             self._finish()
