@@ -88,6 +88,9 @@ class Connections:
         self._open[connection] = None
         if self.draining:
             connection.speaker.begin_drain()
+            if self.state is ConnectionsState.FINISHING and len(self._open) == 1:
+                # It comes late, from a listener that waited for its handshake, when nobody was waited for any more.
+                self._wait_for_askers(self.clock.seconds() - self._drain_began)
             self.look_at(connection)
 
     def closed(self, connection: Connection) -> None:

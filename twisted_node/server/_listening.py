@@ -1,8 +1,9 @@
-"""Closing a listening port without resetting whoever waits in its queue.
+"""Closing a listening port without resetting anybody who has connected.
 
-A plain close resets every connection that the kernel has completed and nobody has accepted yet; accepting until the
-queue is empty never ends under load, for new ones keep coming. So the door is shut for new connections first, then all
-that wait are accepted, then the port closes.
+A plain close resets every connection that the kernel has completed and nobody has accepted yet, and every one that is
+complete on its client's side only. To accept until the queue is empty never ends under load, for new ones keep coming.
+So the door is shut for new connections first, then all that wait are accepted; then the port stays, and accepts, until
+no handshake is half done.
 """
 
 from __future__ import annotations
@@ -10,43 +11,31 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import struct
-import sys
 from collections.abc import Callable
-from ctypes import addressof, create_string_buffer
+from select import POLLIN, poll
 from typing import Any
 
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_node.names import peer_name
-from twisted_node.server._twisted import leave_path_alone
+from twisted_node.server._door import LONGEST_QUEUE, Door
+from twisted_node.server._handshakes import BLIND_WAIT, HandshakeWait, cookies_sent
+from twisted_node.server._twisted import innermost_endpoint, leave_path_alone
 
 __all__ = ["Listener"]
 
 _log = Logger()
-
-_ON_LINUX = sys.platform.startswith("linux")
-
-#: Linux, from asm-generic/socket.h; Python has no name for it.
-_SO_ATTACH_FILTER = 26
-
-#: A classic BPF program for a TCP listener: drop what has SYN and not ACK, let everything else pass. (An instruction is
-#: code, jump if true, jump if false, operand.)
-_DROP_SYN = (
-    (0x30, 0, 0, 13),  # load the byte with the TCP flags
-    (0x54, 0, 0, 0x12),  # keep SYN and ACK
-    (0x15, 0, 1, 0x02),  # SYN alone?
-    (0x06, 0, 0, 0),  # drop
-    (0x06, 0, 0, 0xFFFFFFFF),  # pass
-)
-
-#: Where new connections cannot be stopped, at most so many that wait are accepted.
-_ACCEPTS_WHILE_OPEN = 1024
 
 
 class Listener:
@@ -55,18 +44,31 @@ class Listener:
     Args:
         endpoint: where to listen.
         factory: makes the protocols.
+        clock: for the wait when it is closed.
+        patience: seconds to wait, when it is closed, for handshakes that are half done.
     """
 
-    def __init__(self, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> None:
+    def __init__(
+        self,
+        endpoint: IStreamServerEndpoint,
+        factory: IProtocolFactory,
+        clock: IReactorTime | None = None,
+        patience: float = 0.0,
+    ) -> None:
         self.endpoint = endpoint
         self.factory = factory
         #: The address that is listened on, once it is.
         self.host: IAddress | None = None
+        self._clock = clock
+        self._patience = patience
         self._port: IListeningPort | None = None
+        self._wait: HandshakeWait | None = None
+        self._cookies_before = 0
         self._wanted = False
         self._path_identity: tuple[int, int] | None = None
         # A socket that another process holds too: its queue, path and mode are left to the successor.
-        self._adopted = endpoint if isinstance(endpoint, AdoptedStreamServerEndpoint) else None
+        innermost = innermost_endpoint(endpoint)
+        self._adopted = innermost if isinstance(innermost, AdoptedStreamServerEndpoint) else None
 
     def open(self) -> None:
         """Listen; an endpoint that takes its time can only fail in the log.
@@ -85,6 +87,7 @@ class Listener:
 
     def _opened(self, port: IListeningPort, path_and_mode: tuple[bytes, int] | None) -> None:
         self._port = port
+        self._cookies_before = cookies_sent()
         self.host = port.getHost()
         _log.info("listening on {host}", host=peer_name(self.host))
         if self._adopted and isinstance(port, unix.Port):
@@ -98,8 +101,15 @@ class Listener:
             # An endpoint that took its time, and a drain that did not wait for it.
             self.close()
 
-    def close(self) -> Deferred[None]:
-        """Close the port; whoever waits in its queue is accepted first, in this turn.
+    def close(self, *, expects_clients: bool = True) -> Deferred[None]:
+        """Close the port.
+
+        Whoever waits in its queue is accepted first, in this turn. Then it is closed in this turn too, unless some
+        handshakes are half done: these are waited for, and their connections accepted by the reactor.
+
+        Args:
+            expects_clients: whether to wait where the system does not tell of handshakes, even if nobody waited in the
+                queue.
 
         Returns:
             Fires when the port is closed. Never fails: what could not be done is logged.
@@ -108,47 +118,80 @@ class Listener:
         port, self._port = self._port, None
         if port is None:
             return succeed(None)
-        if isinstance(port, tcp.Port) and not self._adopted:
-            _accept_all(port, _shut_the_door(port))
-            if isinstance(port, unix.Port) and _identity(port) != self._path_identity:
+        if self._adopted or not isinstance(port, tcp.Port):
+            return _stop(port)
+        if isinstance(port, unix.Port):
+            _refuse_new(port)
+            _accept_waiting(port, port.backlog + 1)
+            if _identity(port) != self._path_identity:
                 # Somebody removed our path, or made it theirs: Twisted would fail, or unlink what is not ours.
                 leave_path_alone(port)
-        stop: Callable[[], Any] = port.stopListening
-        return maybeDeferred(stop).addErrback(lambda failure: _log.failure("while closing {port}", failure, port=port))
+            return _stop(port)
+        return self._close_tcp(port, expects_clients)
+
+    def lose_patience(self) -> None:
+        """Wait no longer for handshakes that are half done."""
+        if self._wait is not None:
+            self._wait.end()
+
+    def _close_tcp(self, port: tcp.Port, expects_clients: bool) -> Deferred[None]:
+        cookies = cookies_sent() > self._cookies_before
+        door = Door(port.socket, cookies=cookies)
+        door.shut()
+        # The queue has room for one more than the backlog.
+        accepted = _accept_waiting(port, port.backlog + 1)
+        if self._clock is None or not self._patience:
+            return self._close_behind(None, port, door)
+        # Through an open door handshakes go on to begin: to wait until there is none would take for ever under load.
+        patience = self._patience if door.is_shut else min(self._patience, BLIND_WAIT)
+        blind_patience = BLIND_WAIT if accepted or expects_clients else 0
+        self._wait = HandshakeWait(port.socket, self._clock, patience, blind_patience, cookies=cookies)
+        return self._wait.begin().addCallback(self._close_behind, port, door)
+
+    def _close_behind(self, _: None, port: tcp.Port, door: Door) -> Deferred[None]:
+        """Close a port once no handshake is waited for any more."""
+        wait, self._wait = self._wait, None
+        if wait is not None and wait.half_done:
+            _log.info("{count} handshakes were half done when {port} closed", count=wait.half_done, port=port)
+        # The last handshake may have been done after the queue was looked at.
+        _accept_waiting(port, LONGEST_QUEUE if door.is_shut else port.backlog + 1)
+        # The port closes before what keeps its door shut: in between, the other way round, a handshake could begin.
+        return _stop(port).addCallback(lambda _: door.remove())
+
+
+def _stop(port: IListeningPort) -> Deferred[None]:
+    stop: Callable[[], Any] = port.stopListening
+    return maybeDeferred(stop).addErrback(lambda failure: _log.failure("while closing {port}", failure, port=port))
 
 
 def _not_listening(failure: Failure) -> None:
     _log.failure("not listening", failure)
 
 
-def _shut_the_door(port: tcp.Port) -> bool:
-    """Let no new connection complete; return whether that worked."""
-    listening: socket.socket = port.socket
+def _refuse_new(port: unix.Port) -> None:
+    """Have a unix socket refuse new connections and keep those that wait; only Linux can."""
     try:
-        if isinstance(port, unix.Port):
-            # On Linux this refuses new ones and keeps the queue.
-            listening.shutdown(socket.SHUT_RD)
-            return _ON_LINUX
-        if _ON_LINUX:
-            program = b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_SYN)
-            buffer = create_string_buffer(program)
-            filter_ = struct.pack("HL", len(_DROP_SYN), addressof(buffer))
-            listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
-            return True
-        listening.listen(0)
+        port.socket.shutdown(socket.SHUT_RD)
     except OSError as error:
         _log.info("new connections cannot be held off while {port} closes: {error}", port=port, error=error)
-    return False
 
 
-def _accept_all(port: tcp.Port, door_is_shut: bool) -> None:
-    """Accept whoever waits."""
-    first = accepted = port.sessionno
-    while True:
+def _accept_waiting(port: tcp.Port, at_most: int) -> int:
+    """Accept whoever waits in the queue; return how many.
+
+    Args:
+        port: listens.
+        at_most: how many, even if new ones keep coming.
+    """
+    waiting = poll()
+    waiting.register(port.socket, POLLIN)
+    for accepted in range(at_most):
+        if not waiting.poll(0):
+            return accepted
+        # Otherwise Twisted accepts up to 100 at once.
+        port.numberAccepts = 1
         port.doRead()
-        if port.sessionno == accepted or (not door_is_shut and accepted - first >= _ACCEPTS_WHILE_OPEN):
-            return
-        accepted = port.sessionno
+    return at_most
 
 
 def _identity(port: unix.Port) -> tuple[int, int] | None:

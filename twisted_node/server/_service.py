@@ -1,8 +1,9 @@
 """The order of a shutdown.
 
-The drain begins; in the same turn every listener closes, after accepting whoever waited in its queue; what is in flight
-ends or is cut; every connection is flushed, half-closed and read until its client closes; then what the requests needed
-is stopped. Nothing polls. Only the host decides what follows: nothing here stops a reactor or ends a process.
+The drain begins; in the same turn every listener lets no new connection begin, and closes as soon as it has accepted
+those that had begun; what is in flight ends or is cut; every connection is flushed, half-closed and read until its
+client closes; then what the requests needed is stopped. Only the host decides what follows: nothing here stops a
+reactor or ends a process.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ class DrainingService(Service):
         Returns:
             The listener, which knows its address once the service has started.
         """
-        listener = Listener(endpoint, tracked(factory, self.connections, self.drain))
+        factory = tracked(factory, self.connections, self.drain)
+        listener = Listener(endpoint, factory, self.drain.timers, self.connections.linger)
         self._listeners.append(listener)
         return listener
 
@@ -209,7 +211,10 @@ class DrainingService(Service):
         self.drain.when_drained().addCallback(self._drained)
 
     def _close_listeners(self) -> None:
-        self._listeners_closed = DeferredList([listener.close() for listener in self._listeners])
+        expects_clients = len(self.connections) > 0
+        self._listeners_closed = DeferredList(
+            [listener.close(expects_clients=expects_clients) for listener in self._listeners]
+        )
 
     def _drained(self, statistics: Statistics) -> None:
         if statistics.phase is Phase.TIMED_OUT:
@@ -227,7 +232,9 @@ class DrainingService(Service):
         self.connections.finish()
         if self.drain.phase is Phase.TIMED_OUT:
             self.connections.lose_patience()
-        self.connections.when_empty().addCallback(self._all_gone)
+        # While a listener waits for handshakes, connections still come.
+        self._listeners_closed.addCallback(lambda _: self.connections.when_empty())
+        self._listeners_closed.addCallback(self._all_gone)
 
     def _deadline_moved(self, deadline: float) -> None:
         if self._ends_with_drain:
@@ -251,6 +258,8 @@ class DrainingService(Service):
     def _time_is_up(self) -> None:
         self._move(ServiceEvent.TIME_IS_UP)
         self._last_call = self.drain.timers.callLater(self._grace, self._end_connections)
+        for listener in self._listeners:
+            listener.lose_patience()
         # Work taken after the drain had ended, by handlers that serve while draining, is cut here.
         self._cut_in_flight()
 
@@ -268,10 +277,10 @@ class DrainingService(Service):
             self._reports.cut(self.drain.in_flight, (), self._cut_by)
         self.drain.cut_in_flight()
 
-    def _all_gone(self, _: None) -> None:
+    def _all_gone(self, _: None) -> Any:
         self._move(ServiceEvent.EMPTY)
         _cancel(self._last_call)
-        self._listeners_closed.addCallback(self._stop_the_rest)
+        return self._stop_the_rest(None)
 
     def _stop_the_rest(self, _: object) -> Any:
         if not self._stop_after_drain:

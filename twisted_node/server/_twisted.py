@@ -22,6 +22,7 @@ from zope.interface import alsoProvides
 __all__ = [
     "close_raw",
     "half_close_now",
+    "innermost_endpoint",
     "leave_path_alone",
     "raw_transport",
     "read_waiting",
@@ -195,3 +196,10 @@ def leave_path_alone(port: unix.Port, *, shared: bool = False) -> None:
         port._shouldShutdown = False
     # Twisted removes no file for a name in the abstract namespace. Before 26.10 it looked at ``port``.
     port._bindPath = port.port = b"\0not a file"
+
+
+def innermost_endpoint(endpoint: Any) -> Any:
+    """Find the endpoint under all that is wrapped around it, as ``haproxy:`` is."""
+    while (inner := getattr(endpoint, "_wrappedEndpoint", None)) is not None:
+        endpoint = inner
+    return endpoint

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet import reactor, tcp, unix
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import TCP4ServerEndpoint, serverFromString
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
 from twisted.internet.ssl import optionsForClientTLS
@@ -22,13 +22,14 @@ from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from tests.support.certificates import Certificates
 from twisted_node.server._twisted import (
     close_raw,
     half_close_now,
+    innermost_endpoint,
     leave_path_alone,
     raw_transport,
     read_waiting,
@@ -346,3 +347,16 @@ class PathTests(TestCase):
         port: tcp.Port = REACTOR.listenUNIX(os.fspath(self.path), Factory())
         self.addCleanup(port.stopListening)
         self.assertEqual(port.getHost().name, os.fsencode(self.path))
+
+
+class EndpointTests(SynchronousTestCase):
+    """Endpoints that wrap another."""
+
+    def test_innermost_endpoint(self) -> None:
+        """What a balancer's protocol is wrapped around is found."""
+        self.assertIsInstance(innermost_endpoint(serverFromString(REACTOR, "haproxy:tcp:0")), TCP4ServerEndpoint)
+
+    def test_not_wrapped(self) -> None:
+        """One that is not wrapped is its own innermost."""
+        endpoint = serverFromString(REACTOR, "tcp:0")
+        self.assertIs(innermost_endpoint(endpoint), endpoint)
