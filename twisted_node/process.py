@@ -25,7 +25,7 @@ from twisted_node._seconds import LONGEST_SECONDS
 from twisted_node.drain import Drain, Phase, Statistics
 from twisted_node.names import name_oldest
 from twisted_node.server import DrainingService
-from twisted_node.server._service import MAX_GRACE
+from twisted_node.server._shutdown import MAX_GRACE
 
 __all__ = ["SIGNALS", "own_process"]
 

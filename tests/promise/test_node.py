@@ -24,7 +24,8 @@ from tests.support.memory import Client, House
 from twisted_node.drain import Phase, Statistics
 from twisted_node.errors import RequestError
 from twisted_node.node._handlers import Request
-from twisted_node.server._service import MAX_GRACE, DrainingService
+from twisted_node.server._service import DrainingService
+from twisted_node.server._shutdown import MAX_GRACE
 
 #: Seconds; several that are equal, so that things fall together.
 SECONDS = st.sampled_from([0, 0.001, 0.5, 1, 1, 2, 3, 10])

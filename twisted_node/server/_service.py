@@ -1,37 +1,22 @@
-"""The order of a shutdown.
-
-The drain begins; in the same turn every listener lets no new connection begin, and closes as soon as it has accepted
-those that had begun; what is in flight ends or is cut; every connection is flushed, half-closed and read until its
-client closes; then what the requests needed is stopped. Only the host decides what follows: nothing here stops a
-reactor or ends a process.
-"""
+"""``DrainingService``: what listens, and drains when it is stopped. ``_shutdown`` has the order in which that goes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
-from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred
 
 from twisted_node._seconds import check_seconds
 from twisted_node._typing import AnyEndpoint, AnyFactory
-from twisted_node.drain import Drain, Phase, Statistics
-from twisted_node.drain._waiters import Waiters
+from twisted_node.drain import Drain, Statistics
 from twisted_node.server._connections import Connections
 from twisted_node.server._listening import Listener
-from twisted_node.server._reports import Reports
-from twisted_node.server._states import SERVICE, ServiceEvent, ServiceState
+from twisted_node.server._shutdown import Shutdown
+from twisted_node.server._states import ServiceState
 from twisted_node.server._tracking import tracked
 
-__all__ = ["MAX_GRACE", "DrainingService"]
-
-_log = Logger()
-
-#: At the deadline a connection has at most so many seconds more, whatever its linger.
-MAX_GRACE = 1.0
+__all__ = ["DrainingService"]
 
 
 class DrainingService(Service):
@@ -72,28 +57,32 @@ class DrainingService(Service):
         check_seconds("linger", linger)
         self.drain = drain
         self.clock = drain.clock
-        self.drain_timeout = drain_timeout
         self.lame_duck = lame_duck
         self.connections = Connections(drain.timers, linger)
-        #: By when it is over, but for a short grace, on the drain's monotonic clock; None until the end was asked for.
-        self.ends_by: float | None = None
-        # The same, known from the first stop on, when a lame duck comes before the drain.
-        self._stop_ends_by: float | None = None
-        self._ends_with_drain = ends_with_drain
-        # What cut what was left, for the log.
-        self._cut_by = "the deadline"
-        self._grace = min(linger, MAX_GRACE)
-        self._listeners: list[Listener] = []
-        self._listeners_closed: Deferred[Any] = succeed(None)
-        self._stop_after_drain: list[Callable[[], object]] = []
-        self._end_watchers: list[Callable[[float], object]] = []
-        #: Where the service is; only the service itself moves it.
-        self.state = ServiceState.SERVING
-        self._last_call: IDelayedCall | None = None
-        self._waiters: Waiters[Statistics] = Waiters()
-        self._reports = Reports(drain, self.connections, lambda: self.ends_by)
-        drain.watch_deadline(self._deadline_moved)
-        drain.when_draining().addCallback(self._drain_began)
+        self._shutdown = Shutdown(drain, self.connections, drain_timeout=drain_timeout, ends_with_drain=ends_with_drain)
+
+    @property
+    def drain_timeout(self) -> float:
+        """Seconds from the beginning of a drain until what is left is cut; what is set counts for the next drain."""
+        return self._shutdown.drain_timeout
+
+    @drain_timeout.setter
+    def drain_timeout(self, seconds: float) -> None:
+        check_seconds("drain_timeout", seconds)
+        self._shutdown.drain_timeout = seconds
+
+    @property
+    def state(self) -> ServiceState:
+        """Where the service is."""
+        return self._shutdown.state
+
+    @property
+    def ends_by(self) -> float | None:
+        """By when it is over, but for a grace of at most a second; on the drain's monotonic clock, in seconds.
+
+        None until the end was asked for.
+        """
+        return self._shutdown.ends_by
 
     def listen(self, endpoint: AnyEndpoint, factory: AnyFactory) -> Listener:
         """Have the service listen, from its start to its drain.
@@ -107,7 +96,7 @@ class DrainingService(Service):
         """
         factory = tracked(factory, self.connections, self.drain)
         listener = Listener(endpoint, factory, self.drain.timers, self.connections.linger)
-        self._listeners.append(listener)
+        self._shutdown.listeners.append(listener)
         return listener
 
     def stop_after_drain(self, stop: Callable[[], object]) -> None:
@@ -117,7 +106,7 @@ class DrainingService(Service):
             stop: called after the last connection has gone; what it returns, perhaps a Deferred, is waited for. Several
                 are called one after the other, the last one given first.
         """
-        self._stop_after_drain.append(stop)
+        self._shutdown.stop_after_drain.append(stop)
 
     def startService(self) -> None:
         """Listen.
@@ -129,10 +118,10 @@ class DrainingService(Service):
             return
         super().startService()
         try:
-            for listener in self._listeners:
+            for listener in self._shutdown.listeners:
                 listener.open()
         except BaseException:
-            self._close_listeners()
+            self._shutdown.close_listeners()
             raise
 
     def stopService(self) -> Deferred[Statistics]:
@@ -155,35 +144,15 @@ class DrainingService(Service):
             Fires with the final statistics when the last connection has gone and all that was to be stopped after the
             drain has stopped.
         """
-        self._ends_with_drain = True
-        self.connections.release()
-        if self.drain.ended:
-            self._set_end(self.drain.monotonic() + self.drain_timeout)
-            if self.state is ServiceState.GOING_ON:
-                self._close_connections()
-        elif self.drain.refusing:
-            self._set_end(self.drain.deadline)
-            self.drain.begin(self.drain_timeout, reason)
-        elif lame_duck:
-            if self._stop_ends_by is None:
-                self._stop_ends_by = self.drain.monotonic() + lame_duck + self.drain_timeout
-                self._reports.lame_duck(lame_duck, reason)
-            self._move(ServiceEvent.LAME_DUCK)
-            self.drain.lame_duck(lame_duck, self.drain_timeout, reason)
-        else:
-            self.drain.begin(self.drain_timeout, reason)
-        return self.when_ended()
+        return self._shutdown.end(reason, lame_duck=lame_duck)
 
     def cut(self, reason: str) -> None:
         """Wait no longer: cut what is in flight, and leave the connections only the grace to get their answers out."""
-        self._cut_by = reason
-        self.end(reason)
-        self.drain.begin(0, reason)
-        self._set_end(self.drain.monotonic())
+        self._shutdown.cut(reason)
 
     def when_ended(self) -> Deferred[Statistics]:
         """Wait for the end; fires with the final statistics, at once if it has come."""
-        return succeed(self.drain.statistics()) if self.state is ServiceState.ENDED else self._waiters.add()
+        return self._shutdown.when_ended()
 
     def watch_end(self, watcher: Callable[[float], object]) -> None:
         """Have a function told by when it is over.
@@ -192,111 +161,4 @@ class DrainingService(Service):
             watcher: called with the time on the drain's monotonic clock, in seconds, when the end is asked for and
                 whenever it is brought nearer. Connections have a grace of at most MAX_GRACE seconds more.
         """
-        self._end_watchers.append(watcher)
-
-    # The order, step by step.
-
-    def _move(self, event: ServiceEvent) -> None:
-        self.state = SERVICE[self.state][event]
-
-    def _drain_began(self, _: None) -> None:
-        self._move(ServiceEvent.DRAIN)
-        if self._stop_ends_by is not None:
-            # Whoever has begun this drain in the lame duck, and with whatever timeout: the stop came first.
-            self.drain.begin(max(0.0, self._stop_ends_by - self.drain.monotonic()), self.drain.reason)
-        self.connections.begin_drain()
-        before = len(self.connections)
-        self._close_listeners()
-        self._reports.draining(len(self.connections) - before)
-        self.drain.when_drained().addCallback(self._drained)
-
-    def _close_listeners(self) -> None:
-        expects_clients = len(self.connections) > 0
-        self._listeners_closed = DeferredList(
-            [listener.close(expects_clients=expects_clients) for listener in self._listeners]
-        )
-
-    def _drained(self, statistics: Statistics) -> None:
-        if statistics.phase is Phase.TIMED_OUT:
-            self._reports.cut(statistics.remaining, statistics.oldest, self._cut_by)
-        if self._ends_with_drain:
-            self._close_connections()
-        else:
-            self._move(ServiceEvent.GO_ON)
-            self._reports.going_on(statistics)
-
-    def _close_connections(self) -> None:
-        self._move(ServiceEvent.CLOSE)
-        self._reports.closing()
-        self._set_last_call()
-        self.connections.finish()
-        if self.drain.phase is Phase.TIMED_OUT:
-            self.connections.lose_patience()
-        # While a listener waits for handshakes, connections still come.
-        self._listeners_closed.addCallback(lambda _: self.connections.when_empty())
-        self._listeners_closed.addCallback(self._all_gone)
-
-    def _deadline_moved(self, deadline: float) -> None:
-        if self._ends_with_drain:
-            self._set_end(deadline)
-
-    def _set_end(self, ends_by: float | None) -> None:
-        if ends_by is None or (self.ends_by is not None and ends_by >= self.ends_by):
-            return
-        self.ends_by = ends_by
-        if self.state is ServiceState.CLOSING:
-            self._set_last_call()
-        for watcher in self._end_watchers:
-            watcher(ends_by)
-
-    def _set_last_call(self) -> None:
-        """Set the time when connections are closed, whether their clients have taken their answers or not."""
-        _cancel(self._last_call)
-        left = max(0.0, (self.ends_by or 0.0) - self.drain.monotonic())
-        self._last_call = self.drain.timers.callLater(left, self._time_is_up)
-
-    def _time_is_up(self) -> None:
-        self._move(ServiceEvent.TIME_IS_UP)
-        self._last_call = self.drain.timers.callLater(self._grace, self._end_connections)
-        for listener in self._listeners:
-            listener.lose_patience()
-        # Work taken after the drain had ended, by handlers that serve while draining, is cut here.
-        self._cut_in_flight()
-
-    def _end_connections(self) -> None:
-        # Also what a connection that was kept open has asked for since: it gets its answer before it is closed.
-        self._cut_in_flight()
-        # Counted before any of them closes: with the last one, all is over.
-        if unsent := self.connections.unsent():
-            self.drain.count_cut(len(unsent))
-            self._reports.lost(unsent, self._cut_by)
-        self.connections.end()
-
-    def _cut_in_flight(self) -> None:
-        if self.drain.in_flight:
-            self._reports.cut(self.drain.in_flight, (), self._cut_by)
-        self.drain.cut_in_flight()
-
-    def _all_gone(self, _: None) -> Any:
-        self._move(ServiceEvent.EMPTY)
-        _cancel(self._last_call)
-        return self._stop_the_rest(None)
-
-    def _stop_the_rest(self, _: object) -> Any:
-        if not self._stop_after_drain:
-            self._end()
-            return None
-        stopping: Deferred[Any] = maybeDeferred(self._stop_after_drain.pop())
-        stopping.addErrback(lambda failure: _log.failure("while stopping what the requests needed", failure))
-        return stopping.addCallback(self._stop_the_rest)
-
-    def _end(self) -> None:
-        self._move(ServiceEvent.STOPPED)
-        statistics = self.drain.statistics()
-        self._reports.ended(statistics)
-        self._waiters.fire(statistics)
-
-
-def _cancel(timer: IDelayedCall | None) -> None:
-    if timer is not None and timer.active():
-        timer.cancel()
+        self._shutdown.end_watchers.append(watcher)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from twisted_node.drain import Phase, Statistics
-from twisted_node.server._service import MAX_GRACE, DrainingService
+from twisted_node.server._service import DrainingService
+from twisted_node.server._shutdown import MAX_GRACE
 
 __all__ = ["Named", "Picture", "describe"]
 

@@ -61,7 +61,7 @@ class LateConnectionTests(SynchronousTestCase):
         self.service = DrainingService(self.house.drain, drain_timeout=10, linger=2)
         self.endpoint = SlowlyClosingEndpoint()
         self.service.listen(self.endpoint, self.house.factory())
-        self.service._listeners[0].factory.connections = self.service.connections  # type: ignore[attr-defined] # a NodeFactory
+        self.service._shutdown.listeners[0].factory.connections = self.service.connections  # type: ignore[attr-defined] # a NodeFactory
         self.service.startService()
 
     def types(self, client: MemoryClient) -> list[str]:
@@ -210,7 +210,7 @@ class HalfDoneTests(TestCase):
         self.patch(handshakes, "_SOCK_DIAG_BY_FAMILY", 9999)
         service = self.start()
         open_before, half_done = self.client(), self.client()
-        port: Any = service._listeners[0]._port
+        port: Any = service._shutdown.listeners[0]._port
         open_before.sendall(b"ask")
         port.doRead()
         self.assertEqual(len(service.connections), 1)

@@ -25,7 +25,8 @@ from tests.support.memory import House
 from tests.support.visitor import Visitor
 from twisted_node.drain import Phase, Statistics
 from twisted_node.server._connections import FIRST_WORDS
-from twisted_node.server._service import MAX_GRACE, DrainingService
+from twisted_node.server._service import DrainingService
+from twisted_node.server._shutdown import MAX_GRACE
 from twisted_node.testing import MemoryClient, MemoryEndpoint
 
 # Its interfaces depend on the platform.
@@ -59,7 +60,7 @@ class ServiceTestCase(SynchronousTestCase):
         self.service.listen(self.endpoint, self.house.factory())
         self.service.listen(self.control_endpoint, self.house.factory(control=True))
         # The factories were told of the house's own connections; the service's are what counts.
-        for listener in self.service._listeners:
+        for listener in self.service._shutdown.listeners:
             listener.factory.connections = self.connections  # type: ignore[attr-defined] # a NodeFactory
         self.service.startService()
         self.started = len(self.captured)
@@ -702,7 +703,7 @@ class ServiceOnSocketsTests(TestCase):
         first.close()
         await service.connections.when_empty()
         log = capture_logs(self)
-        host: Any = service._listeners[0].host
+        host: Any = service._shutdown.listeners[0].host
         clients = [socket.create_connection((host.host, host.port), self.timeout) for _ in range(3)]
         ended = service.stopService()
         self.assertIn(" 3 accepted from the queue; 0 in flight", "\n".join(map(formatEvent, log)))
