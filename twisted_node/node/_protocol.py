@@ -219,7 +219,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         if self.connection.input_ended and not self.is_owed():
             self.connection.finish()
         else:
-            self.connection.look_again()
+            self.connections.look_at(self.connection)
 
 
 class _RefusedProtocol(NodeProtocol):

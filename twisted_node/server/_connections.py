@@ -23,8 +23,8 @@ __all__ = ["FIRST_WORDS", "Connections", "IDrainingFactory"]
 #: Seconds that a client which has just connected may take to send its first bytes.
 FIRST_WORDS = 0.1
 
-#: The states in which connections are finished as soon as they may be.
-_FINISHING = (ConnectionsState.FINISHING, ConnectionsState.IMPATIENT)
+#: The states in which no connection is finished; the usual one first, since members of an Enum are slow to compare.
+_STAYING = (ConnectionsState.OPEN, ConnectionsState.DRAINING)
 
 
 class IDrainingFactory(Interface):
@@ -112,7 +112,7 @@ class Connections:
 
     def look_at(self, connection: Connection) -> None:
         """Finish a connection if it may be, now that something has happened on it."""
-        if self.state not in _FINISHING or connection.is_closing or connection not in self._open:
+        if self.state in _STAYING or connection.is_closing or connection not in self._open:
             return
         if self._must_wait(connection) or connection in self._kept:
             return
@@ -223,7 +223,7 @@ class Connections:
                 timer.cancel()
 
     def _look_at_all(self) -> None:
-        if self.state in _FINISHING:
+        if self.state not in _STAYING:
             for connection in list(self._open):
                 self.look_at(connection)
 
