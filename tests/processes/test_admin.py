@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -61,8 +63,8 @@ class AdminProcessTests(SynchronousTestCase):
         process = self.start("--linger", "10")
         admin, port = ports(process, 2)
         with connect(port) as client, connect(admin) as idle, connect(admin) as half, connect(admin) as stream:
-            stream.sendall(b"GET /events HTTP/1.1\r\nHost: node\r\n\r\n")
-            idle.sendall(b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n")
+            stream.sendall(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            idle.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             half.sendall(b"GET /liv")
             client.sendall(message("tcp_request", 1, latency_ms=300))
             self.assertEqual(curl(admin, "/readyz"), (200, "ready\n"))
@@ -79,6 +81,26 @@ class AdminProcessTests(SynchronousTestCase):
             self.assertTrue(events.endswith(b"0\r\n\r\n"))
             self.assertTrue(read_to_end(idle).endswith(b"ok\n"))
             self.assertEqual(read_to_end(half), b"")
+
+    def test_long_bodies(self) -> None:
+        """A body that no path needs is refused before it is sent, and takes no room; the answer arrives."""
+        process = self.start()
+        admin, _ = ports(process, 2)
+        head = "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\n{}\r\n\r\n"
+        for path in ("/livez", "/drain", "/nothing"):
+            with connect(admin) as client:
+                client.sendall(head.format(path, "Content-Length: 209715200").encode())
+                self.assertTrue(read_to_end(client).startswith(b"HTTP/1.1 413 "))
+            with connect(admin) as client:
+                client.sendall(head.format(path, "Transfer-Encoding: chunked").encode() + b"10000\r\n" + bytes(65536))
+                self.assertTrue(read_to_end(client).startswith(b"HTTP/1.1 413 "))
+        self.assertEqual(curl(admin, "/livez", "-X", "POST", "-T", os.devnull)[0], 405)
+        big = Path(self.mktemp())
+        big.touch()
+        os.truncate(big, 209_715_200)
+        self.assertEqual(curl(admin, "/livez", "-X", "POST", "-T", str(big))[0], 413)
+        process.signal()
+        self.assertEqual(process.wait(), 0)
 
     def test_on_standard_input(self) -> None:
         """A node on standard input can be watched too; a drain begun by HTTP leaves it answering until input ends."""

@@ -80,7 +80,7 @@ class NotifierTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_lame_duck(self) -> None:
-        """In a lame duck the server is not stopping yet, and claims the time that is still left of it and of its drain."""
+        """In a lame duck the server is not stopping yet; it claims what is left of that and of its drain."""
         self.start()
         self.drain.track("slow one", Deferred())
         self.pump(0)
