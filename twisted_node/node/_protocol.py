@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_node.errors import ErrorCode, MisuseError, RequestError
-from twisted_node.node._framing import Framing
+from twisted_node.node._framing import DEFAULT_MAX_LINE, Framing, HalfLines
 from twisted_node.node._node import Node
 from twisted_node.node._wire import UnreadableLine
 from twisted_node.server._closing import Close, GracefulClose
@@ -29,9 +29,6 @@ __all__ = ["DEFAULT_MAX_LINE", "NodeFactory", "NodeProtocol"]
 
 #: Seconds within which a client that asks all the time asks again.
 _ASKS_AGAIN_WITHIN = 0.01
-
-#: The longest line taken, in bytes without its newline.
-DEFAULT_MAX_LINE = 1_048_576
 
 
 def _do_nothing() -> None:
@@ -51,6 +48,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         control: whether the client may call what needs control.
         max_line: bytes; a longer line is skipped to its end.
         idle_timeout: seconds after which a connection with nothing in flight and no whole line is closed; 0 for never.
+        half_lines: those of all connections, which share a limit.
         on_lost: called when the connection is lost.
     """
 
@@ -69,6 +67,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         control: bool = False,
         max_line: int = DEFAULT_MAX_LINE,
         idle_timeout: float = 0,
+        half_lines: HalfLines | None = None,
         on_lost: Callable[[], None] = _do_nothing,
     ) -> None:
         self.node = node
@@ -80,7 +79,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         self.gone = False
         # While lines are worked on, their answers collect here; they leave in one write.
         self._answers: list[bytes] | None = None
-        self._framing = Framing(max_line)
+        self._framing = Framing(max_line, half_lines, self._line_given_up)
         # When the last whole line came, on the clock of the connections; known only if there is an idle timeout.
         self._last_line_at = 0.0
         self._on_lost = on_lost
@@ -114,6 +113,9 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     def lineLengthExceeded(self, line: bytes) -> None:
         """Say once that a line is too long."""
         self.node.unreadable(UnreadableLine(f"line longer than {self.MAX_LENGTH} bytes"), self)
+
+    def _line_given_up(self) -> None:
+        self.node.unreadable(UnreadableLine("line given up: too many clients have sent long half lines"), self)
 
     def pauseProducing(self) -> None:
         """Stop reading, and serving what was read: the client does not read its answers."""
@@ -153,6 +155,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave; what is still in flight runs on, for nobody."""
         self.gone = True
+        self._framing.close()
         self.setTimeout(None)
         self.connection.lost()
         self._on_lost()
@@ -235,6 +238,7 @@ class NodeFactory(ServerFactory):
         max_connections: those beyond get one error line; None for no limit.
         max_line: as in :class:`NodeProtocol`, in bytes.
         idle_timeout: as in :class:`NodeProtocol`, in seconds.
+        half_lines: as in :class:`NodeProtocol`; by default those of this factory.
     """
 
     noisy = False
@@ -247,12 +251,14 @@ class NodeFactory(ServerFactory):
         max_connections: int | None = None,
         max_line: int = DEFAULT_MAX_LINE,
         idle_timeout: float = 0,
+        half_lines: HalfLines | None = None,
     ) -> None:
         self.node = node
         self.control = control
         self.max_connections = max_connections
         self.max_line = max_line
         self.idle_timeout = idle_timeout
+        self.half_lines = half_lines or HalfLines()
         #: Set by the service that listens.
         self.connections: Connections | None = None
         self._open = 0
@@ -281,6 +287,7 @@ class NodeFactory(ServerFactory):
             control=self.control,
             max_line=self.max_line,
             idle_timeout=self.idle_timeout,
+            half_lines=self.half_lines,
             # Those beyond the limit do not count.
             on_lost=_do_nothing if full else self._lost,
         )
