@@ -19,9 +19,10 @@ from twisted.internet.testing import StringTransport
 from benchmarks.lines import message, request
 from twisted_node.drain import Drain
 from twisted_node.node import _wire as wire
+from twisted_node.node._factory import NodeFactory
 from twisted_node.node._handlers import Request
 from twisted_node.node._node import Node
-from twisted_node.node._protocol import NodeFactory, NodeProtocol
+from twisted_node.node._protocol import NodeProtocol
 from twisted_node.node._workload import answer_requests
 from twisted_node.server._connections import Connections
 

@@ -97,7 +97,7 @@ class ReadmeTests(SynchronousTestCase):
         told = {name: default or None for name, default in rows}
         defaults = {name: default for name, _, default, _ in Options.optParameters}
         defaults |= {name: default for name, default, _ in Options.optFlags}
-        self.assertEqual(told, {**defaults, "listen": None, "control": None})
+        self.assertEqual(told, {**defaults, "listen": None, "control": None, "admin-host": None})
 
 
 class AllTests(SynchronousTestCase):

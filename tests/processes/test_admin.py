@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -61,8 +63,8 @@ class AdminProcessTests(SynchronousTestCase):
         process = self.start("--linger", "10")
         admin, port = process.ports(2)
         with connect(port) as client, connect(admin) as idle, connect(admin) as half, connect(admin) as stream:
-            stream.sendall(b"GET /events HTTP/1.1\r\nHost: node\r\n\r\n")
-            idle.sendall(b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n")
+            stream.sendall(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            idle.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             half.sendall(b"GET /liv")
             client.sendall(message("tcp_request", 1, latency_ms=300))
             self.assertEqual(curl(admin, "/readyz"), (200, "ready\n"))
@@ -79,6 +81,44 @@ class AdminProcessTests(SynchronousTestCase):
             self.assertTrue(events.endswith(b"0\r\n\r\n"))
             self.assertTrue(read_to_end(idle).endswith(b"ok\n"))
             self.assertEqual(read_to_end(half), b"")
+
+    def test_names(self) -> None:
+        """A site whose own name means this machine neither sees nor drains anything; --admin-host lets a name in."""
+        process = self.start("--admin-drain", "--admin-host", "node.example")
+        admin, _ = process.ports(2)
+        evil = f"evil.example:{admin}"
+        browser = ("-H", f"Host: {evil}", "-H", f"Origin: http://{evil}", "-H", "Sec-Fetch-Site: same-origin")
+        for path, method in (("/drain?timeout=0", "POST"), ("/status", "GET"), ("/", "GET"), ("/events", "GET")):
+            status, body = curl(admin, path, "-X", method, *browser)
+            self.assertEqual(status, 421)
+            self.assertIn("--admin-host", body)
+        self.assertEqual(curl(admin, "/readyz", *browser), (200, "ready\n"))
+        self.assertEqual(curl(admin, "/status", "-H", "Host: node.example")[0], 200)
+        self.assertEqual(curl(admin, "/status", "-H", "Host:", "--http1.0")[0], 200)
+        self.assertEqual(curl(admin, "/drain", "-X", "POST", "-H", "Origin: http://[")[0], 403)
+        process.signal()
+        self.assertEqual(process.wait(), 0)
+        self.assertNotIn("Traceback", process.log)
+
+    def test_long_bodies(self) -> None:
+        """A body that no path needs is refused before it is sent, and takes no room; the answer arrives."""
+        process = self.start()
+        admin, _ = process.ports(2)
+        head = "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\n{}\r\n\r\n"
+        for path in ("/livez", "/drain", "/nothing"):
+            with connect(admin) as client:
+                client.sendall(head.format(path, "Content-Length: 209715200").encode())
+                self.assertTrue(read_to_end(client).startswith(b"HTTP/1.1 413 "))
+            with connect(admin) as client:
+                client.sendall(head.format(path, "Transfer-Encoding: chunked").encode() + b"10000\r\n" + bytes(65536))
+                self.assertTrue(read_to_end(client).startswith(b"HTTP/1.1 413 "))
+        self.assertEqual(curl(admin, "/livez", "-X", "POST", "-T", os.devnull)[0], 405)
+        big = Path(self.mktemp())
+        big.touch()
+        os.truncate(big, 209_715_200)
+        self.assertEqual(curl(admin, "/livez", "-X", "POST", "-T", str(big))[0], 413)
+        process.signal()
+        self.assertEqual(process.wait(), 0)
 
     def test_on_standard_input(self) -> None:
         """A node on standard input can be watched too; a drain begun by HTTP leaves it answering until input ends."""
@@ -108,12 +148,14 @@ class AdminProcessTests(SynchronousTestCase):
     def test_wrong_options(self) -> None:
         """What cannot be met is said in one line."""
         self.check_refused("--admin-drain", line="--admin-drain: needs --admin")
-        self.check_refused("--admin=nonsense:", line="--admin nonsense:: Unknown endpoint type: 'nonsense'")
+        unknown = "unknown kind of endpoint: 'nonsense'; expected one such as tcp:7000 or unix:/run/node"
+        self.check_refused("--admin=nonsense:", line=f"--admin nonsense:: {unknown}")
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             result = run(f"--admin=tcp:{port}:interface=127.0.0.1", lines=b"")
         self.assertEqual(result.returncode, 1)
-        self.assertRegex(result.stderr.decode(), rf"node: Couldn't listen on 127.0.0.1:{port}: [^\n]*\n$")
+        said = rf"node: --admin tcp:{port}:interface=127.0.0.1: Address already in use\n$"
+        self.assertRegex(result.stderr.decode(), said)
 
     def run_python(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -123,13 +123,16 @@ class StatusCommandTests(CliCase):
 
     def test_no_endpoint(self) -> None:
         """A string that is no endpoint is told in one line."""
-        self.check_cannot_ask("nonsense", "nonsense: ")
+        self.check_cannot_ask("nonsense", "nonsense: unknown kind of endpoint: 'nonsense'; expected one such as ")
+        self.check_cannot_ask("7001", "7001: expected a kind of endpoint first: tcp:localhost:7001$")
+        self.check_cannot_ask("node:8x", "node:8x: unknown kind of endpoint: 'node'")
+        self.check_cannot_ask("tcp:node.example:8x", "tcp:node.example:8x: expected a number, got '8x'$")
 
     def test_not_a_control_endpoint(self) -> None:
         """Where clients connect, the node refuses."""
         node = self.start()
         self.check_cannot_ask(
-            f"tcp:127.0.0.1:{node.port()}", "the node refuses: .* not supported here; is this a --control endpoint"
+            f"tcp:127.0.0.1:{node.port()}", "the node refuses: .* not supported here: a --control endpoint takes it$"
         )
 
     def check_server(self, answer: bytes, message: str) -> None:

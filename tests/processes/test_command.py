@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,11 @@ class RefusalTests(SynchronousTestCase):
         for runner in RUNNERS.values():
             self.check(runner, "--bogus", says="option --bogus not recognized")
             self.check(runner, "--linger", "x", says="--linger: expected seconds from 0 to 86400, got 'x'")
+            self.check(
+                runner,
+                "word",
+                says="'word': not an option; an option takes one value, and one with spaces needs quotes",
+            )
             self.check(runner, "--lame-duck", "1e10", says="--lame-duck: expected seconds from 0 to 86400, got '1e10'")
 
     def test_endpoints(self) -> None:
@@ -42,7 +48,12 @@ class RefusalTests(SynchronousTestCase):
         for options, says in (
             (["--listen", "stdio:"], "stdio: is what the node speaks when it is given no endpoint"),
             (["--control", "stdio:"], "stdio: is what the node speaks when it is given no endpoint"),
-            (["--listen", "nosuch:1"], "Unknown endpoint type: 'nosuch'"),
+            (
+                ["--listen", "nosuch:1"],
+                "unknown kind of endpoint: 'nosuch'; expected one such as tcp:7000 or unix:/run/node",
+            ),
+            (["--listen", "7000"], "expected a kind of endpoint first: tcp:7000"),
+            (["--listen", "tcp:8x07"], "expected a number, got '8x07'"),
             (
                 ["--listen", "systemd:domain=INET:index=0"],
                 "systemd: needs its sockets (LISTEN_FDS), and a process that stays in front",
@@ -105,15 +116,28 @@ class PortInUseTests(SynchronousTestCase):
             self.assertEqual((result.returncode, result.stdout), (1, ""), name)
             said = [line for line in result.stderr.splitlines() if "node: " in line]
             self.assertEqual(len(said), 1, result.stderr)
-            self.assertIn("Address already in use", said[0])
+            self.assertTrue(said[0].endswith(f"node: --listen {self.options[-1]}: Address already in use"), said[0])
             self.assertNotIn("Traceback", result.stderr)
             self.assertEqual(os.listdir(self.folder), [], name)
+
+    def test_no_such_place(self) -> None:
+        """So it is for a port or a path that cannot be, whichever option it was given to."""
+        for option in ("--listen", "--control", "--admin"):
+            for endpoint, says in (
+                ("tcp:65536", "expected a port from 0 to 65535"),
+                ("unix:/nowhere/x", "cannot write to the folder /nowhere: No such file or directory"),
+            ):
+                result = run(option, endpoint, lines=b"")
+                self.assertEqual((result.returncode, result.stdout), (1, b""))
+                # Twisted's log comes before it.
+                self.assertTrue(result.stderr.decode().endswith(f"node: {option} {endpoint}: {says}\n"), result.stderr)
+                self.assertNotIn(b"Traceback", result.stderr)
 
     def test_background(self) -> None:
         """Twistd's parent process learns of it, instead of waiting for ever for its daemon."""
         result = self.run_in_folder(str(BIN / "twistd"), "--logfile=log", "node")
         self.assertEqual(result.returncode, 1)
-        self.assertIn("Couldn't listen on 127.0.0.1", result.stderr)
+        self.assertIn(f"node: --listen {self.options[-1]}: Address ", result.stderr)
         self.assertEqual(os.listdir(self.folder), ["log"])
 
 
@@ -181,6 +205,32 @@ class SocketsTests(SynchronousTestCase):
             process.signal()
             self.assertEqual(process.wait(), 0)
             self.assertNotIn("other machines", process.log)
+
+    def test_private_sockets(self) -> None:
+        """Other users of the machine may connect to --listen only, unless a mode lets them; that is warned of."""
+        folder = short_folder(self)
+        path = {name: folder / name for name in ("listen", "control", "admin", "open", "group")}
+        before = os.umask(0)
+        self.addCleanup(os.umask, before)
+        process = self.start(
+            *RUNNERS["python"],
+            f"--listen=unix:{path['listen']}",
+            f"--control=unix:{path['control']}",
+            f"--control=unix:{path['group']}:mode=660",
+            f"--admin=unix:{path['admin']}",
+            "--admin-drain",
+        )
+        # The server's listeners open in this order, and --admin before them.
+        process.wait_for_log("listening on .*group")
+        modes = {name: stat.S_IMODE(path[name].stat().st_mode) for name in path if path[name].exists()}
+        self.assertEqual(modes, {"listen": 0o666, "control": 0o600, "admin": 0o600, "group": 0o660})
+        process.signal()
+        self.assertEqual(process.wait(), 0)
+        self.assertNotIn("every user", process.log)
+        process = self.start(*RUNNERS["python"], f"--control=unix:{path['open']}:mode=666")
+        process.wait_for_log("control endpoints that every user of this machine may connect to: .*open")
+        process.signal()
+        self.assertEqual(process.wait(), 0)
 
 
 class FileLimitTests(SynchronousTestCase):

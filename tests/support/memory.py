@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from tests.support.transports import MemoryTransport
 from twisted_node.drain import Drain
 from twisted_node.node._about import answer_about_drain
+from twisted_node.node._factory import NodeFactory
 from twisted_node.node._node import Node
-from twisted_node.node._protocol import NodeFactory
 from twisted_node.node._workload import answer_requests
 from twisted_node.server._connections import Connections
 

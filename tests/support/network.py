@@ -12,7 +12,7 @@ from twisted.internet.testing import StringTransport
 
 from tests.support.paths import ROOT
 from twisted_node import Drain, Node, Statistics
-from twisted_node.node._protocol import DEFAULT_MAX_LINE
+from twisted_node.node._framing import DEFAULT_MAX_LINE
 from twisted_node.node._standard_io import StandardProtocol
 from twisted_node.server._connections import Connections
 

@@ -13,9 +13,9 @@ from zope.interface.verify import verifyObject
 
 from tests.support.lines import message
 from twisted_node.errors import MisuseError
+from twisted_node.node._factory import NodeFactory
 from twisted_node.node._handlers import Request
 from twisted_node.node._node import Node
-from twisted_node.node._protocol import NodeFactory
 from twisted_node.testing import MemoryClient, MemoryEndpoint, MemoryServer
 
 

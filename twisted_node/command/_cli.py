@@ -22,8 +22,10 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 from twisted_node._seconds import read_seconds
+from twisted_node.command._endpoint_errors import explain
+from twisted_node.command._endpoints import split_endpoint
 from twisted_node.command._progress import best_display, table, verdict
-from twisted_node.errors import ErrorCode, NodeError
+from twisted_node.errors import NodeError
 from twisted_node.names import printable
 from twisted_node.server import Picture
 
@@ -141,7 +143,7 @@ async def _connect(description: str, reactor: Any) -> _Control:
         connecting: Deferred[_Control] = endpoint.connect(factory)
         return await connecting.addTimeout(_SECONDS_TO_ANSWER, reactor)
     except Exception as error:
-        raise _CannotAsk(f"{description}: {' '.join(str(error).split()) or repr(error)}") from None
+        raise _CannotAsk(f"{description}: {explain(error, split_endpoint(description), client=True)}") from None
 
 
 class _Control(LineOnlyReceiver):
@@ -188,8 +190,7 @@ class _Control(LineOnlyReceiver):
             raise _CannotAsk("what answers is no node") from None
         if kind != f"{type_}_ok":
             text = printable(str(answer.get("text", kind)))
-            hint = "; is this a --control endpoint?" if answer.get("code") == ErrorCode.NOT_SUPPORTED else ""
-            raise _CannotAsk(f"the node refuses: {text}{hint}")
+            raise _CannotAsk(f"the node refuses: {text}")
         return answer
 
     def lineReceived(self, line: bytes) -> None:

@@ -10,33 +10,59 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 from twisted.python.systemd import ListenFDs
 
+from twisted_node.command._endpoint_errors import explain as explain_error
+from twisted_node.command._endpoint_reactors import ClientCertificates, Listening
 from twisted_node.errors import MisuseError
 
-__all__ = ["is_local", "server_endpoint", "wants_client_certificates"]
+__all__ = ["is_local", "is_open_to_all_users", "server_endpoint", "split_endpoint", "wants_client_certificates"]
 
 _CLIENT_CERTIFICATES = "clientCA="
-_END_OF_CERTIFICATE = b"-----END CERTIFICATE-----"
+#: The mode of a unix socket whose string gives none, when its clients may stop the node or see its requests.
+_PRIVATE_MODE = "mode=600"
 
 
-def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+def server_endpoint(
+    reactor: Any, description: str, option: str = "endpoint", *, private: bool = False
+) -> IStreamServerEndpoint:
     """Make a server endpoint.
 
     Args:
         reactor: what will listen.
         description: any Twisted server endpoint string except ``stdio:``. ``ssl:`` also takes ``clientCA=FILE``, a
             file of PEM certificates; a client must then show a certificate that one of them has signed.
+        option: that it was given to, for errors.
+        private: whether only the node's own user may connect to a unix socket if the string gives no mode.
+
+    Returns:
+        The endpoint. Its errors are of one line that names the option, too.
 
     Raises:
         MisuseError: the string is wrong; the text is one line.
     """
-    kind = description.partition(":")[0]
+    parts = split_endpoint(description)
+
+    def explain(error: Exception) -> MisuseError:
+        return MisuseError(f"{option} {description}: {explain_error(error, parts)}")
+
+    try:
+        return _make_endpoint(Listening(reactor, explain), description, parts, private)
+    except Exception as error:
+        raise explain(error) from None
+
+
+def _make_endpoint(reactor: Any, description: str, parts: list[str], private: bool) -> IStreamServerEndpoint:
+    kind = parts[0]
     if kind == "stdio":
         raise MisuseError("stdio: is what the node speaks when it is given no endpoint")
+    if kind == "unix" and parts[1:2] == [""]:
+        raise MisuseError("address is missing")
+    if kind == "unix" and private and not _has_mode(parts):
+        description += f":{_PRIVATE_MODE}"
     try:
-        if kind == "systemd" and (adopted := _adopt_unnamed(reactor, description)) is not None:
+        if description.startswith("systemd:") and (adopted := _adopt_unnamed(reactor, description)) is not None:
             return adopted
         if wants_client_certificates(description):
             return _ssl_with_client_certificates(reactor, description)
@@ -44,13 +70,21 @@ def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     except (ImportError, NameError):
         # Without pyOpenSSL, Twisted's parsers fail in one of these ways.
         raise MisuseError(f"{kind}: needs the tls extra: pip install 'twisted-node[tls]'") from None
-    except Exception as error:
-        if kind == "systemd" and isinstance(error, IndexError):
-            raise MisuseError("systemd: needs its sockets (LISTEN_FDS), and a process that stays in front") from None
-        # A TypeError begins with the name of the parser's function, which the user has never heard of.
-        text = re.sub(r"^\S+\(\) ", "", " ".join(str(error).split()))
-        raise MisuseError(text or repr(error)) from None
     return endpoint
+
+
+def split_endpoint(description: str) -> list[str]:
+    """Split an ENDPOINT string at its colons, without the ``haproxy:`` that may be before it."""
+    parts = re.split(r"(?<!\\):", description)
+    while parts[0] == "haproxy" and len(parts) > 1:
+        del parts[0]
+    return parts
+
+
+def _has_mode(parts: list[str]) -> bool:
+    """Say whether the string of a unix socket gives its mode, by name or in the second place."""
+    unnamed = [part for part in parts[1:] if "=" not in part]
+    return len(unnamed) > 1 or any(part.startswith("mode=") for part in parts)
 
 
 def wants_client_certificates(description: str) -> bool:
@@ -68,6 +102,20 @@ def is_local(host: IAddress | None) -> bool:
     try:
         return ipaddress.ip_address(name.partition("%")[0]).is_loopback
     except ValueError:
+        return False
+
+
+def is_open_to_all_users(host: IAddress | None) -> bool:
+    """Say whether an address that is listened on is a unix socket that every user of this machine may connect to."""
+    path = getattr(host, "name", None)
+    if not isinstance(path, bytes):
+        return False
+    try:
+        return bool(os.stat(path).st_mode & 0o007)
+    except ValueError:
+        # A name in the abstract namespace, which has no file and no mode.
+        return True
+    except OSError:
         return False
 
 
@@ -109,39 +157,6 @@ def _adopt(
 def _ssl_with_client_certificates(reactor: Any, description: str) -> IStreamServerEndpoint:
     parts = description.split(":")
     wanted = [part for part in parts if part.startswith(_CLIENT_CERTIFICATES)]
-    checking = _ClientCertificates(reactor, Path(wanted[-1].removeprefix(_CLIENT_CERTIFICATES)))
+    checking = ClientCertificates(reactor, Path(wanted[-1].removeprefix(_CLIENT_CERTIFICATES)))
     endpoint: IStreamServerEndpoint = serverFromString(checking, ":".join(part for part in parts if part not in wanted))
     return endpoint
-
-
-class _ClientCertificates:
-    """A reactor, as far as an ``ssl:`` endpoint needs one, whose TLS servers want certificates of their clients.
-
-    Twisted's endpoint strings cannot ask for this. What they make of a string goes to the reactor, as arguments of the
-    public ``listenSSL``.
-
-    Args:
-        reactor: what listens.
-        path: of a file with the certificates, one of which must have signed the client's own.
-
-    Raises:
-        MisuseError: there is no certificate in the file.
-    """
-
-    def __init__(self, reactor: Any, path: Path) -> None:
-        from twisted.internet.ssl import Certificate, trustRootFromCertificates
-
-        *certificates, _ = path.read_bytes().split(_END_OF_CERTIFICATE)
-        if not certificates:
-            raise MisuseError(f"{path}: no certificates in it")
-        self._reactor = reactor
-        self._trust_root = trustRootFromCertificates(
-            [Certificate.loadPEM(certificate + _END_OF_CERTIFICATE) for certificate in certificates]
-        )
-
-    def listenSSL(self, port: int, factory: IProtocolFactory, contextFactory: Any, **options: Any) -> IListeningPort:
-        """Listen; the options are those of ``IReactorSSL.listenSSL``."""
-        contextFactory.trustRoot = self._trust_root
-        contextFactory.verify = contextFactory.requireCertificate = True
-        listening: IListeningPort = self._reactor.listenSSL(port, factory, contextFactory, **options)
-        return listening

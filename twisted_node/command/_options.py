@@ -7,12 +7,16 @@ from collections.abc import Callable, Sequence
 from twisted.python import usage
 
 from twisted_node._seconds import read_seconds
-from twisted_node.node._protocol import DEFAULT_MAX_LINE
+from twisted_node.node._framing import DEFAULT_MAX_BUFFERED, DEFAULT_MAX_LINE
+from twisted_node.watch._admin_access import read_host
 
 __all__ = ["Options"]
 
 _SECONDS = ("drain-timeout", "lame-duck", "linger", "idle-timeout")
-_COUNTS = ("max-line", "max-connections", "max-in-flight")
+_COUNTS = ("max-line", "max-connections", "max-in-flight", "max-buffered")
+_NEVER_EMPTY = {"listen": "an ENDPOINT", "control": "an ENDPOINT", "admin": "an ENDPOINT", "app": "MODULE:NODE"}
+#: In characters; no message can name a longer one as its ``dest``.
+_LONGEST_NODE_ID = 1024
 
 
 class Options(usage.Options):
@@ -31,6 +35,7 @@ class Options(usage.Options):
         ["max-connections", None, "10000", "How many clients may be connected; control and admin do not count."],
         ["max-in-flight", None, "100000", "How many requests may be in flight."],
         ["idle-timeout", None, "0", "Seconds until an idle connection is closed; 0 for never."],
+        ["max-buffered", None, str(DEFAULT_MAX_BUFFERED), "Bytes that half lines of all clients may take together."],
         ["app", None, None, "Your own node instead of the one that answers tcp_request: MODULE:NODE."],
     ]
 
@@ -42,6 +47,7 @@ class Options(usage.Options):
         super().__init__()
         self["listen"] = []
         self["control"] = []
+        self["admin-host"] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Let clients connect to this ENDPOINT; may be given again. Without any: standard input and output."""
@@ -51,6 +57,19 @@ class Options(usage.Options):
         """Like --listen; its clients may also send tcp_shutdown and init. May be given again."""
         self["control"].append(endpoint)
 
+    def opt_admin_host(self, name: str) -> None:
+        """A name that browsers may call --admin by, beside addresses and localhost. May be given again."""
+        try:
+            self["admin-host"].append(read_host(name))
+        except ValueError as error:
+            raise usage.UsageError(f"--admin-host: {error}") from None
+
+    def parseArgs(self, *words: str) -> None:
+        """Take no words beside the options."""
+        if words:
+            said = "not an option; an option takes one value, and one with spaces needs quotes"
+            raise usage.UsageError(f"{words[0]!r}: {said}")
+
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Read the command line; a wrong one ends the process with one line on standard error and status 1."""
         try:
@@ -59,13 +78,26 @@ class Options(usage.Options):
             raise SystemExit(f"node: {error}") from None
 
     def postOptions(self) -> None:
-        """Turn texts into numbers."""
+        """Turn texts into numbers, and refuse what makes no sense."""
         for name in _SECONDS:
             self._read(name, read_seconds)
         for name in _COUNTS:
             self._read(name, _read_count)
-        if self["admin-drain"] and not self["admin"]:
-            raise usage.UsageError("--admin-drain: needs --admin")
+        for name, expected in _NEVER_EMPTY.items():
+            if self[name] == "" or (isinstance(self[name], list) and "" in self[name]):
+                raise usage.UsageError(f"--{name}: expected {expected}, got ''")
+        for name in ("admin-drain", "admin-host"):
+            if self[name] and not self["admin"]:
+                raise usage.UsageError(f"--{name}: needs --admin")
+        if self["node-id"] is not None:
+            self._check_node_id()
+
+    def _check_node_id(self) -> None:
+        node_id = self["node-id"]
+        # What is no UTF-8 on the command line could not be sent.
+        if not 0 < len(node_id) <= _LONGEST_NODE_ID or node_id != node_id.encode(errors="ignore").decode():
+            expected = f"a name of at most {_LONGEST_NODE_ID} characters"
+            raise usage.UsageError(f"--node-id: expected {expected}, got {node_id[:100]!r}")
 
     def _read(self, name: str, read: Callable[[str], float]) -> None:
         try:

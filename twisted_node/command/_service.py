@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
-from twisted_node.command._endpoints import is_local, server_endpoint, wants_client_certificates
+from twisted_node.command._endpoints import is_local, is_open_to_all_users, server_endpoint, wants_client_certificates
 from twisted_node.command._loading import load_node
 from twisted_node.command._options import Options
 from twisted_node.drain import Drain, Statistics, settle_collector
 from twisted_node.errors import MisuseError
 from twisted_node.node import Node, NodeFactory
 from twisted_node.node._about import answer_about_drain, answer_statistics
+from twisted_node.node._framing import HalfLines
 from twisted_node.node._standard_io import StandardStreams, StandardStreamsFactory
 from twisted_node.node._streams import free_standard_output, take_standard_streams
 from twisted_node.node._workload import answer_requests
@@ -98,7 +98,8 @@ def _make_node(server: DrainingService, options: Options, on_sockets: bool) -> N
         answer_about_drain(node.registry, server.drain, options["drain-timeout"])
         answer_statistics(node.registry, server)
     except MisuseError as error:
-        raise MisuseError(f"{error}; every node answers about its drain by itself") from None
+        named = f"--app {app}: " if isinstance(app, str) else ""
+        raise MisuseError(f"{named}{error}; every node answers about its drain by itself") from None
     node_id = options["node-id"] or node.node_id or ("n1" if on_sockets else None)
     if node_id is not None:
         node.node_id, node.node_ids = node_id, (node_id,)
@@ -110,33 +111,32 @@ def _make_admin(server: DrainingService, node: Node, options: Options, reactor: 
         from twisted_node.watch import Admin, Metrics
     except ImportError:
         raise MisuseError("--admin: needs the admin extra: pip install 'twisted-node[admin]'") from None
-    endpoint = _endpoint("admin", options["admin"], reactor)
+    endpoint = server_endpoint(reactor, options["admin"], "--admin", private=True)
     metrics = Metrics(server)
     metrics.watch(node)
-    return Admin(server, endpoint, metrics, may_drain=bool(options["admin-drain"]))
+    may_drain, hosts = bool(options["admin-drain"]), options["admin-host"]
+    return Admin(server, endpoint, metrics, may_drain=may_drain, hosts=hosts)
 
 
 def _listen(server: DrainingService, node: Node, options: Options, reactor: Any) -> list[Listener]:
     """Listen for clients; return the control listeners that let in clients without certificates."""
-    limits = {"max_line": options["max-line"], "idle_timeout": options["idle-timeout"]}
+    limits = {
+        "max_line": options["max-line"],
+        "idle_timeout": options["idle-timeout"],
+        "half_lines": HalfLines(options["max-buffered"]),
+    }
     clients = NodeFactory(node, max_connections=options["max-connections"], **limits)
     control = NodeFactory(node, control=True, **limits)
     open_controls = []
     for description in options["listen"]:
-        server.listen(_endpoint("listen", description, reactor), clients)
+        server.listen(server_endpoint(reactor, description, "--listen"), clients)
     for description in options["control"]:
-        listener = server.listen(_endpoint("control", description, reactor), control)
+        endpoint = server_endpoint(reactor, description, "--control", private=True)
+        listener = server.listen(endpoint, control)
         if not wants_client_certificates(description):
             open_controls.append(listener)
     _raise_file_limit(options["max-connections"] + _OTHER_FILES)
     return open_controls
-
-
-def _endpoint(option: str, description: str, reactor: Any) -> IStreamServerEndpoint:
-    try:
-        return server_endpoint(reactor, description)
-    except MisuseError as error:
-        raise MisuseError(f"--{option} {description}: {error}") from None
 
 
 def _take_streams(options: Options, reactor: Any) -> StandardStreams:
@@ -176,7 +176,7 @@ class NodeService(Service):
         admin: is started before the server, so that it can tell that the server has not started.
         notifier: is started after the server, so that it can tell that the server is ready.
         open_controls: listeners without client certificates whose clients may begin a drain; those that other machines
-            can reach are warned of.
+            or other users can reach are warned of.
     """
 
     def __init__(
@@ -203,11 +203,18 @@ class NodeService(Service):
                 part.startService()
         except Exception as error:
             raise _CannotStart(f"node: {error}") from None
-        exposed = [str(listener.host) for listener in self._open_controls if not is_local(listener.host)]
+        hosts = [listener.host for listener in self._open_controls]
+        exposed = [str(host) for host in hosts if not is_local(host)]
+        open_to_all = [str(host) for host in hosts if is_open_to_all_users(host)]
         if exposed:
             _log.warn(
                 "control endpoints that other machines can reach, without client certificates: {exposed}",
                 exposed=", ".join(exposed),
+            )
+        if open_to_all:
+            _log.warn(
+                "control endpoints that every user of this machine may connect to: {open_to_all}",
+                open_to_all=", ".join(open_to_all),
             )
 
     def stopService(self) -> Deferred[Statistics]:

@@ -9,32 +9,28 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import interfaces
-from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_node.errors import ErrorCode, MisuseError, RequestError
 from twisted_node.names import peer_name
-from twisted_node.node._framing import Framing
+from twisted_node.node._framing import DEFAULT_MAX_LINE, Framing, HalfLines
 from twisted_node.node._node import Node
 from twisted_node.node._wire import UnreadableLine
 from twisted_node.server._closing import Close
 from twisted_node.server._connection import Connection
-from twisted_node.server._connections import Connections, IDrainingFactory
+from twisted_node.server._connections import Connections
 from twisted_node.server._twisted import restore_half_close, watch_handshake, write_now
 
-__all__ = ["DEFAULT_MAX_LINE", "NodeFactory", "NodeProtocol"]
+__all__ = ["DEFAULT_MAX_LINE", "NodeProtocol"]
 
 #: Seconds within which a client that asks all the time asks again.
 _ASKS_AGAIN_WITHIN = 0.01
 
-#: The longest line taken, in bytes without its newline.
-DEFAULT_MAX_LINE = 1_048_576
 
-
-def _do_nothing() -> None:
+def do_nothing() -> None:
     """Do nothing."""
 
 
@@ -51,6 +47,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         control: whether the client may call what needs control.
         max_line: bytes; a longer line is skipped to its end.
         idle_timeout: seconds after which a connection with nothing in flight and no whole line is closed; 0 for never.
+        half_lines: those of all connections, which share a limit.
         on_lost: called when the connection is lost.
     """
 
@@ -69,7 +66,8 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         control: bool = False,
         max_line: int = DEFAULT_MAX_LINE,
         idle_timeout: float = 0,
-        on_lost: Callable[[], None] = _do_nothing,
+        half_lines: HalfLines | None = None,
+        on_lost: Callable[[], None] = do_nothing,
     ) -> None:
         self.node = node
         self.connections = connections
@@ -80,7 +78,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         self.gone = False
         # While lines are worked on, their answers collect here; they leave in one write.
         self._answers: list[bytes] | None = None
-        self._framing = Framing(max_line)
+        self._framing = Framing(max_line, half_lines, self._line_given_up)
         # When the last whole line came, on the clock of the connections; known only if there is an idle timeout.
         self._last_line_at = 0.0
         self._on_lost = on_lost
@@ -122,6 +120,9 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         """Say once that a line is too long."""
         self.node.unreadable(UnreadableLine(f"line longer than {self.MAX_LENGTH} bytes"), self)
 
+    def _line_given_up(self) -> None:
+        self.node.unreadable(UnreadableLine("line given up: too many clients have sent long half lines"), self)
+
     def pauseProducing(self) -> None:
         """Stop reading, and serving what was read: the client does not read its answers."""
         self.connection.paused = True
@@ -160,6 +161,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave; what is still in flight runs on, for nobody."""
         self.gone = True
+        self._framing.close()
         self.setTimeout(None)
         self.connection.lost()
         self._on_lost()
@@ -220,81 +222,3 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
             self.connection.finish()
         else:
             self.connections.look_at(self.connection)
-
-
-class _RefusedProtocol(NodeProtocol):
-    """A connection beyond the limit: one error line, and a clean close."""
-
-    def connectionMade(self) -> None:
-        """Say it and close."""
-        super().connectionMade()
-        self.node.reject(self, RequestError(ErrorCode.TEMPORARILY_UNAVAILABLE, "too many connections"))
-        self.connection.finish()
-
-
-@implementer(IDrainingFactory)
-class NodeFactory(ServerFactory):
-    """Makes the connections of a node.
-
-    Args:
-        node: takes the lines.
-        control: whether clients may call what needs control.
-        max_connections: those beyond get one error line; None for no limit.
-        max_line: as in :class:`NodeProtocol`, in bytes.
-        idle_timeout: as in :class:`NodeProtocol`, in seconds.
-    """
-
-    noisy = False
-
-    def __init__(
-        self,
-        node: Node,
-        *,
-        control: bool = False,
-        max_connections: int | None = None,
-        max_line: int = DEFAULT_MAX_LINE,
-        idle_timeout: float = 0,
-    ) -> None:
-        self.node = node
-        self.control = control
-        self.max_connections = max_connections
-        self.max_line = max_line
-        self.idle_timeout = idle_timeout
-        #: Set by the service that listens.
-        self.connections: Connections | None = None
-        self._open = 0
-
-    def startFactory(self) -> None:
-        """Begin the node's own work, if it has its name: it listens now."""
-        self.node.start()
-
-    def served_connections(self) -> Connections:
-        """Find the connections of the server that listens.
-
-        Raises:
-            MisuseError: no server does: the factory was not given to ``DrainingService.listen``.
-        """
-        if self.connections is None:
-            raise MisuseError("factory: expected one that DrainingService.listen was given")
-        return self.connections
-
-    def buildProtocol(self, addr: interfaces.IAddress | None) -> NodeProtocol:
-        """Make one connection; raises what :meth:`served_connections` does."""
-        connections = self.served_connections()
-        full = self.max_connections is not None and self._open >= self.max_connections
-        protocol = (_RefusedProtocol if full else NodeProtocol)(
-            self.node,
-            connections,
-            control=self.control,
-            max_line=self.max_line,
-            idle_timeout=self.idle_timeout,
-            # Those beyond the limit do not count.
-            on_lost=_do_nothing if full else self._lost,
-        )
-        protocol.factory = self
-        if not full:
-            self._open += 1
-        return protocol
-
-    def _lost(self) -> None:
-        self._open -= 1

@@ -166,7 +166,8 @@ class Requests:
         if message.fault:
             raise RequestError(ErrorCode.MALFORMED_REQUEST, message.fault)
         if handler is None or (handler.control and not asker.control):
-            raise RequestError(ErrorCode.NOT_SUPPORTED, f"type {message.type!r:.100} is not supported here")
+            where = "" if handler is None else ": a --control endpoint takes it"
+            raise RequestError(ErrorCode.NOT_SUPPORTED, f"type {message.type!r:.100} is not supported here{where}")
         if self._identity.node_id is None and not handler.before_init:
             raise RequestError(ErrorCode.TEMPORARILY_UNAVAILABLE, "not initialised: send init first")
         return handler

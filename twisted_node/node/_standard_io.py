@@ -18,8 +18,10 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_node.node._factory import NodeFactory
+from twisted_node.node._framing import DEFAULT_MAX_LINE
 from twisted_node.node._node import Node
-from twisted_node.node._protocol import DEFAULT_MAX_LINE, NodeFactory, NodeProtocol
+from twisted_node.node._protocol import NodeProtocol
 from twisted_node.node._twisted import StandardTransport
 from twisted_node.server._connections import Connections
 

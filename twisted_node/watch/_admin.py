@@ -6,6 +6,7 @@ and waits only a moment for the last answers to leave.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.application.service import Service
@@ -17,9 +18,11 @@ from twisted.web.server import Site
 from twisted_node._typing import AnyEndpoint
 from twisted_node.drain import Statistics
 from twisted_node.drain._waiters import Waiters
+from twisted_node.errors import MisuseError
 from twisted_node.server import DrainingService
 from twisted_node.server._listening import Listener
 from twisted_node.server._twisted import read_waiting
+from twisted_node.watch._admin_access import read_host
 from twisted_node.watch._admin_site import site
 from twisted_node.watch._events import Events
 from twisted_node.watch._metrics import Metrics
@@ -41,14 +44,25 @@ class Admin(Service):
         endpoint: where to listen.
         metrics: the figures that ``/metrics`` shows.
         may_drain: whether ``POST /drain?timeout=SECONDS`` begins a drain; otherwise it is forbidden.
+        hosts: the names that browsers may call it by, beside ``localhost`` and addresses. By another name only
+            ``/livez``, ``/readyz`` and ``/metrics`` are answered: it may be that of a page which wants to look in.
+
+    Raises:
+        MisuseError: one of ``hosts`` is no host name.
     """
 
     def __init__(
-        self, service: DrainingService, endpoint: AnyEndpoint, metrics: Metrics, *, may_drain: bool = False
+        self,
+        service: DrainingService,
+        endpoint: AnyEndpoint,
+        metrics: Metrics,
+        *,
+        may_drain: bool = False,
+        hosts: Iterable[str] = (),
     ) -> None:
         self._server = service
         self._events = Events(service)
-        self._factory = _Factory(site(service, self._events, metrics, may_drain=may_drain))
+        self._factory = _Factory(site(service, self._events, metrics, may_drain=may_drain, hosts=_read_hosts(hosts)))
         #: Where it listens; its ``host`` is known once it does.
         self.listener = Listener(endpoint, self._factory)
         service.stop_after_drain(self._end)
@@ -73,6 +87,15 @@ class Admin(Service):
         self._events.end()
         self._factory.finish(self._server.clock)
         return closed.addCallback(lambda _: self._factory.when_empty())
+
+
+def _read_hosts(hosts: Iterable[str]) -> frozenset[str]:
+    if isinstance(hosts, str):
+        raise MisuseError(f"hosts: expected a list of names, got {hosts!r}")
+    try:
+        return frozenset(read_host(host) for host in hosts)
+    except ValueError as error:
+        raise MisuseError(f"hosts: {error}") from None
 
 
 class _Factory(WrappingFactory):

@@ -1,11 +1,10 @@
-"""What the admin endpoint answers: its paths, and the headers of all its answers."""
+"""What the admin endpoint answers: its paths."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import resources
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from prometheus_client.exposition import choose_encoder
@@ -16,21 +15,13 @@ from twisted.web.server import NOT_DONE_YET, Site
 from twisted_node._seconds import read_seconds
 from twisted_node.drain import Phase
 from twisted_node.server import DrainingService, describe
+from twisted_node.watch._admin_access import header, is_from_own_page, is_known_host
+from twisted_node.watch._admin_request import PLAIN, AdminRequest
 from twisted_node.watch._events import Events
 from twisted_node.watch._metrics import Metrics
 
 __all__ = ["site"]
 
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
-    " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-
-_PLAIN = "text/plain; charset=utf-8"
 _JSON = "application/json"
 
 #: The page's files, by path.
@@ -50,7 +41,9 @@ class _QuietSite(Site):
         """Do nothing."""
 
 
-def site(service: DrainingService, events: Events, metrics: Metrics, *, may_drain: bool) -> Site:
+def site(
+    service: DrainingService, events: Events, metrics: Metrics, *, may_drain: bool, hosts: Collection[str]
+) -> Site:
     """Make the site of a server.
 
     Args:
@@ -58,30 +51,57 @@ def site(service: DrainingService, events: Events, metrics: Metrics, *, may_drai
         events: what ``/events`` streams.
         metrics: the figures that ``/metrics`` shows.
         may_drain: whether ``/drain`` begins a drain.
+        hosts: the names that browsers may call the site by, beside ``localhost`` and addresses.
     """
-    root = _Root()
+    root = _Root(hosts)
     files = resources.files("twisted_node.watch") / "page"
     for path, (name, content_type) in _PAGE.items():
         root.put(path, _Answers(content_type, _same((files / name).read_bytes())))
-    root.put("livez", _Answers(_PLAIN, lambda _: b"ok\n"))
-    root.put("readyz", _Answers(_PLAIN, lambda request: _readiness(service, request)))
+    root.open_to_all("livez", _Answers(PLAIN, lambda _: b"ok\n"))
+    root.open_to_all("readyz", _Answers(PLAIN, lambda request: _readiness(service, request)))
     root.put("status", _Answers(_JSON, lambda _: _status(service)))
-    root.put("metrics", _Answers(_PLAIN, lambda request: _figures(metrics, request)))
+    root.open_to_all("metrics", _Answers(PLAIN, lambda request: _figures(metrics, request)))
     root.put("events", _Streams(events))
     root.put("drain", _Drains(service, may_drain))
-    return _QuietSite(root, reactor=service.clock)
+    return _QuietSite(root, requestFactory=AdminRequest, reactor=service.clock)
 
 
 class _Root(Resource):
-    """All paths; sets the headers of every answer, errors too."""
+    """All paths.
+
+    Args:
+        hosts: the names that browsers may call the site by, beside ``localhost`` and addresses.
+    """
+
+    def __init__(self, hosts: Collection[str]) -> None:
+        super().__init__()
+        self._hosts = hosts
+        self._guarded: set[bytes] = set()
 
     def put(self, path: str, child: Resource) -> None:
+        """Add a path for those who call the site by a known name."""
+        self._guarded.add(path.encode())
+        self.putChild(path.encode(), child)
+
+    def open_to_all(self, path: str, child: Resource) -> None:
+        """Add a path that shows no names of requests; balancers and Prometheus ask for it by any name."""
         self.putChild(path.encode(), child)
 
     def getChildWithDefault(self, path: bytes, request: Request) -> Any:
-        for name, value in _HEADERS.items():
-            request.setHeader(name, value)
+        if path in self._guarded and not is_known_host(request, self._hosts):
+            return _Misdirected()
         return super().getChildWithDefault(path, request)
+
+
+class _Misdirected(Resource):
+    """The answer to a request that was meant for another server, to whatever name it was sent."""
+
+    isLeaf = True
+
+    def render(self, request: Request) -> bytes:
+        request.setResponseCode(421)
+        request.setHeader("Content-Type", PLAIN)
+        return b"misdirected: Host is no name of this node; --admin-host NAME allows a name\n"
 
 
 class _Path(Resource):
@@ -94,7 +114,7 @@ class _Path(Resource):
             return super().render(request)
         request.setResponseCode(405)
         request.setHeader("Allow", b", ".join(self.methods))
-        request.setHeader("Content-Type", _PLAIN)
+        request.setHeader("Content-Type", PLAIN)
         return b"method not allowed\n"
 
 
@@ -139,11 +159,11 @@ class _Drains(_Path):
         self._allowed = allowed
 
     def render_POST(self, request: Request) -> bytes:
-        request.setHeader("Content-Type", _PLAIN)
+        request.setHeader("Content-Type", PLAIN)
         if not self._allowed:
             request.setResponseCode(403)
             return b"not allowed: start the node with --admin-drain\n"
-        if not _is_same_origin(request):
+        if not is_from_own_page(request):
             request.setResponseCode(403)
             return b"not allowed: the request comes from a page of another site\n"
         asked = request.args.get(b"timeout", [])
@@ -177,21 +197,14 @@ def _status(service: DrainingService) -> bytes:
 
 
 def _figures(metrics: Metrics, request: Request) -> bytes:
-    encode, content_type = choose_encoder(request.getHeader("Accept") or "")
+    try:
+        encode, content_type = choose_encoder(header(request, b"accept"))
+    except (TypeError, ValueError):
+        # The library fails at a version that is no number.
+        encode, content_type = choose_encoder("")
     request.setHeader("Content-Type", content_type)
     figures: bytes = encode(metrics.registry)
     return figures
-
-
-def _is_same_origin(request: Request) -> bool:
-    """Say whether a request was not made by a page of another site.
-
-    Browsers say where a request comes from, in one of these headers; programs send neither.
-    """
-    if request.getHeader("Sec-Fetch-Site") not in (None, "same-origin", "none"):
-        return False
-    origin = request.getHeader("Origin")
-    return origin is None or urlsplit(origin).netloc == request.getHeader("Host")
 
 
 def _read_timeout(asked: list[bytes]) -> float:

@@ -130,11 +130,11 @@ class Notifier(Service):
     def _seconds_needed(self) -> float | None:
         """Say how long it takes at most until this process has ended; None if it is not ending."""
         server = self._server
-        if server.drain.phase is Phase.LAME_DUCK:
-            return server.lame_duck + server.drain_timeout + _SECONDS_AFTER_DEADLINE
-        if server.ends_by is None:
+        lame_duck_ends = server.drain.lame_duck_ends
+        ends_by = server.ends_by if lame_duck_ends is None else lame_duck_ends + server.drain_timeout
+        if ends_by is None:
             return None
-        return max(0.0, server.ends_by - server.drain.monotonic()) + _SECONDS_AFTER_DEADLINE
+        return max(0.0, ends_by - server.drain.monotonic()) + _SECONDS_AFTER_DEADLINE
 
     def _send(self, *lines: str) -> None:
         message = "\n".join([*self._due, *lines])

@@ -110,8 +110,8 @@ class ShutdownTests(WorkloadTestCase):
         self.assertEqual(
             self.ask("tcp_shutdown"),
             reply(
-                '"type": "error", "in_reply_to": 2, "code": 10, "text": "type \'tcp_shutdown\' is not supported here",'
-                ' "msg_id": 0'
+                '"type": "error", "in_reply_to": 2, "code": 10, "text": "type \'tcp_shutdown\' is not supported here:'
+                ' a --control endpoint takes it", "msg_id": 0'
             ),
         )
         self.assertEqual((self.house.drain.phase, self.sink.kept), (Phase.SERVING, False))

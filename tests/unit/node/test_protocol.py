@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 
 from tests.support.lines import INIT, bodies, message
 from tests.support.memory import Client, House, Sink
+from twisted_node.node._framing import HalfLines
 from twisted_node.server._connections import FIRST_WORDS
 
 STATUS = message("tcp_drain_status")
@@ -126,6 +127,46 @@ class LineTests(SynchronousTestCase):
             b'{"src": "n1", "dest": "", "body": {"type": "error", "code": 12,'
             b' "text": "line longer than 200 bytes", "msg_id": 0}}\n',
         )
+
+    def test_half_lines_of_all(self) -> None:
+        """When half lines take too much together, the client with the longest is told; its next line is unharmed."""
+        factory = self.house.factory(half_lines=HalfLines(1000))
+        small, large = Client(factory), Client(factory)
+        large.send(b"x" * 600)
+        small.send(STATUS[:20] + b" " * 300)
+        self.assertEqual(large.take(), b"")
+        small.send(b" " * 100)
+        self.assertEqual(
+            large.take(),
+            b'{"src": "n1", "dest": "", "body": {"type": "error", "code": 12,'
+            b' "text": "line given up: too many clients have sent long half lines", "msg_id": 0}}\n',
+        )
+        large.send(b"x" * 5000 + b"\n" + STATUS)
+        self.assertEqual([each["type"] for each in bodies(large.take())], ["tcp_drain_status_ok"])
+        small.send(STATUS[20:])
+        self.assertEqual([each["type"] for each in bodies(small.take())], ["tcp_drain_status_ok"])
+
+    def test_half_lines_of_the_gone(self) -> None:
+        """Half lines of clients that have gone take nothing."""
+        factory = self.house.factory(half_lines=HalfLines(1000))
+        for _ in range(100):
+            client = Client(factory)
+            client.send(b"x" * 900)
+            client.leave()
+            self.assertEqual(client.take(), b"")
+
+    def test_half_lines_while_draining(self) -> None:
+        """A client whose half line was given up is not waited for."""
+        factory = self.house.factory(half_lines=HalfLines(1000))
+        small, large = Client(factory), Client(factory)
+        large.send(b"x" * 600)
+        self.house.drain.begin(10)
+        self.house.connections.begin_drain()
+        self.house.connections.finish()
+        self.assertFalse(large.transport.is_closing())
+        small.send(b"x" * 500)
+        self.assertTrue(large.transport.is_closing())
+        self.assertEqual([each["code"] for each in bodies(large.take())], [12])
 
     def test_over_long_last_line(self) -> None:
         """An over-long line that the end of input cuts off is told no second time."""

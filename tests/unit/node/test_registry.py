@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.lines import INIT, INIT_OK, message
 from tests.support.network import Network
 from twisted_node import Drain, MisuseError, Node, Phase, Request
-from twisted_node.node._protocol import NodeFactory
+from twisted_node.node._factory import NodeFactory
 
 
 class HandleTests(SynchronousTestCase):

@@ -27,7 +27,7 @@ from tests.support.documents import namespace
 from tests.support.transports import MemoryTransport
 from twisted_node import Drain, DrainingService, IDrainable, Node, Phase
 from twisted_node.names import peer_name
-from twisted_node.node._protocol import NodeFactory
+from twisted_node.node._factory import NodeFactory
 from twisted_node.server._tracking import TrackedConnection, TrackedFactory, tracked
 
 

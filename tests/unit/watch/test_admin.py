@@ -5,64 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ServerEndpoint
-from twisted.internet.error import CannotListenError, ConnectionDone
-from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
-from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.error import CannotListenError
 
 from tests.support.admin import figures
-from twisted_node import Drain, DrainingService
+from tests.support.admin_client import AdminCase, AdminClient
 from twisted_node.watch._admin import Admin
 from twisted_node.watch._metrics import Metrics
-
-
-class AdminClient(StringTransportWithDisconnection):
-    """An HTTP client's connection, in memory."""
-
-    aborted = False
-
-    def __init__(self, admin: Admin) -> None:
-        peer = IPv4Address("TCP", "192.0.2.1", 40000)
-        super().__init__(hostAddress=IPv4Address("TCP", "192.0.2.2", 80), peerAddress=peer)
-        protocol = admin.listener.factory.buildProtocol(peer)
-        assert protocol is not None
-        self.protocol: Any = protocol
-        self.protocol.makeConnection(self)
-
-    def get(self, path: str, *headers: str, method: str = "GET") -> tuple[int, dict[str, str], str]:
-        """Send one request; return status, headers and body of its answer."""
-        self.clear()
-        self.protocol.dataReceived(
-            "\r\n".join([f"{method} {path} HTTP/1.1", "Host: node:80", *headers, "", ""]).encode()
-        )
-        head, _, body = self.value().decode().partition("\r\n\r\n")
-        first, *lines = head.split("\r\n")
-        return int(first.split()[1]), dict(line.split(": ", 1) for line in lines), body
-
-    def abortConnection(self) -> None:
-        self.aborted = True
-        self.protocol.connectionLost(Failure(ConnectionDone()))
-
-
-class AdminCase(SynchronousTestCase):
-    """A server that serves nothing, and its admin endpoint, in memory."""
-
-    may_drain = False
-
-    def setUp(self) -> None:
-        self.reactor: Any = MemoryReactorClock()
-        self.drain = Drain(self.reactor, self.reactor.seconds)
-        self.service = DrainingService(self.drain, drain_timeout=25)
-        endpoint = TCP4ServerEndpoint(self.reactor, 0)
-        self.admin = Admin(self.service, endpoint, Metrics(self.service), may_drain=self.may_drain)
-        self.admin.startService()
-
-    def start(self) -> AdminClient:
-        self.service.startService()
-        return AdminClient(self.admin)
 
 
 class AdminTests(AdminCase):
@@ -299,5 +248,5 @@ class AdminDrainTests(AdminCase):
             status, body = self.post("/drain", header)
             self.assertEqual((status, body), (403, "not allowed: the request comes from a page of another site\n"))
         self.assertIs(self.drain.refusing, False)
-        status, _ = self.post("/drain", "Origin: http://node:80", "Sec-Fetch-Site: same-origin")
+        status, _ = self.post("/drain", "Origin: http://192.0.2.2:80", "Sec-Fetch-Site: same-origin")
         self.assertEqual(status, 202)
