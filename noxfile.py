@@ -39,4 +39,7 @@ def matrix(session: nox.Session, libraries: str) -> None:
     session.install("--upgrade", "--constraint", str(constraints), "--editable", ".[test]")
     session.run("python", "-m", "pip", "list")
     trial = Path(session.create_tmp(), "trial")
-    session.run("python", "-m", "twisted.trial", f"--temp-directory={trial}", *(session.posargs or ["tests.unit"]))
+    jobs = f"--jobs={os.cpu_count()}"
+    session.run(
+        "python", "-m", "twisted.trial", f"--temp-directory={trial}", jobs, *(session.posargs or ["tests.unit"])
+    )
