@@ -12,6 +12,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.admin import LOCAL, curl, figures
+from tests.support.certificates import Certificates
 from tests.support.lines import INIT, bodies, by_request, message
 from tests.support.patience import PATIENCE
 from tests.support.processes import RUNNERS, Process, run
@@ -117,6 +118,19 @@ class AdminProcessTests(SynchronousTestCase):
         big.touch()
         os.truncate(big, 209_715_200)
         self.assertEqual(curl(admin, "/livez", "-X", "POST", "-T", str(big))[0], 413)
+        process.signal()
+        self.assertEqual(process.wait(), 0)
+
+    def test_tls(self) -> None:
+        """Over TLS it answers clients that ask for HTTP/2, as curl does, in HTTP/1.1."""
+        certificates = Certificates(Path(self.mktemp()).absolute())
+        admin = f"ssl:0:interface=127.0.0.1:privateKey={certificates.server}"
+        process = Process(*RUNNERS["python"], "--admin", admin, "--listen", LOCAL)
+        self.addCleanup(process.end)
+        port = process.ports(2)[0]
+        command = ["curl", "-sS", "--cacert", certificates.authority, f"https://127.0.0.1:{port}/livez"]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        self.assertEqual((result.stdout, result.stderr), ("ok\n", ""))
         process.signal()
         self.assertEqual(process.wait(), 0)
 

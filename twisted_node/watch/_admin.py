@@ -11,9 +11,10 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IProtocolNegotiationFactory
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.server import Site
+from zope.interface import implementer
 
 from twisted_node._typing import AnyEndpoint
 from twisted_node.drain import Statistics
@@ -98,6 +99,7 @@ def _read_hosts(hosts: Iterable[str]) -> frozenset[str]:
         raise MisuseError(f"hosts: {error}") from None
 
 
+@implementer(IProtocolNegotiationFactory)
 class _Factory(WrappingFactory):
     """Keeps the connections of a Site, to close them."""
 
@@ -107,6 +109,10 @@ class _Factory(WrappingFactory):
         super().__init__(site)
         self._timer: IDelayedCall | None = None
         self._for_empty: Waiters[None] = Waiters()
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Tell TLS what is spoken here. Without an answer Twisted refuses clients that ask, as most HTTP clients do."""
+        return [b"http/1.1"]
 
     def finish(self, clock: Any) -> None:
         """Answer the requests that have been received, and close every connection."""
