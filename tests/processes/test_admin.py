@@ -128,7 +128,7 @@ class AdminProcessTests(SynchronousTestCase):
         process = Process(*RUNNERS["python"], "--admin", admin, "--listen", LOCAL)
         self.addCleanup(process.end)
         port = process.ports(2)[0]
-        command = ["curl", "-sS", "--cacert", certificates.authority, f"https://127.0.0.1:{port}/livez"]
+        command = ["curl", "-sS", "--cacert", str(certificates.authority), f"https://127.0.0.1:{port}/livez"]
         result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         self.assertEqual((result.stdout, result.stderr), ("ok\n", ""))
         process.signal()
