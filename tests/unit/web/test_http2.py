@@ -85,9 +85,9 @@ class HTTP2Tests(TestCase):
         self.drain = Drain(self.clock, self.clock.seconds)
         self.service = DrainingService(self.drain, drain_timeout=10)
         self.resource = Hold()
-        site = DrainingSite(self.resource, drain=self.drain)
-        self.service.listen(TCP4ServerEndpoint(MemoryReactorClock(), 0), site)
-        self.client = HTTP2Client(site, self.clock)
+        self.site = DrainingSite(self.resource, drain=self.drain)
+        self.service.listen(TCP4ServerEndpoint(MemoryReactorClock(), 0), self.site)
+        self.client = HTTP2Client(self.site, self.clock)
         self.addCleanup(self.client.transport.leave)
 
     async def test_drain(self) -> None:
@@ -141,6 +141,30 @@ class HTTP2Tests(TestCase):
         self.assertTrue(self.client.going_away())
         self.client.transport.leave()
         self.assertEqual(self.successResultOf(ended).cut, 3)
+
+    async def test_longer_than_the_idle_timer(self) -> None:
+        """A stream that is being served is not idle, however long that takes; the connection is, without a stream."""
+        self.client.ask(1)
+        self.clock.pump([50] * 5)
+        self.resource.answer()
+        self.assertEqual(await self.client.statuses(), {1: b"200"})
+        self.assertEqual(self.client.ended(), {1})
+        self.clock.pump([50] * 2)
+        await self.client.listen()
+        self.assertTrue(self.client.going_away())
+        self.assertTrue(self.client.transport.closed)
+
+    async def test_idle_in_the_drain(self) -> None:
+        """In a drain the idle timer closes nothing: an idle connection stays to refuse."""
+        busy = HTTP2Client(self.site, self.clock)
+        self.addCleanup(busy.transport.leave)
+        busy.ask(1)
+        self.service.drain_timeout = 1000
+        self.service.stopService()
+        self.clock.pump([50] * 5)
+        self.client.ask(1)
+        self.assertEqual(await self.client.statuses(), {1: b"503"})
+        self.assertFalse(self.client.transport.closed)
 
     async def test_stalled(self) -> None:
         """A stream that stops being sent is reset, and holds nothing up; one that goes on is served."""
