@@ -12,11 +12,11 @@ from zope.interface import directlyProvides, providedBy
 from twisted_node.drain import Drain
 from twisted_node.server._connections import Connections
 from twisted_node.server._tracking import TrackedConnection
-from twisted_node.server._twisted import unsent_bytes
+from twisted_node.server._twisted import raw_transport, unsent_bytes
 from twisted_node.web._channel import DrainingChannel
 from twisted_node.web._exchange import Exchange, State
 from twisted_node.web._request import attach_exchange
-from twisted_node.web._twisted import ask_before_timeout, channel_of, stream_sent
+from twisted_node.web._twisted import ask_before_timeout, channel_of, has_lost_connection, stream_sent
 from twisted_node.web._websocket import Farewell, put_back, say_going_away
 
 __all__ = ["HTTPConnection"]
@@ -83,7 +83,20 @@ class HTTPConnection(TrackedConnection):
             self._idle_since = self.connections.clock.seconds()
         # HTTP/2 may have queued the answer without sending it.
         if self._queued_answers() and (sent := stream_sent(exchange.channel)) is not None:
-            sent.addCallback(lambda _: self.look_again())
+            sent.addCallback(self._stream_over, answered=self._was_answered(exchange))
+        self.look_again()
+
+    def _was_answered(self, exchange: Exchange) -> bool:
+        return exchange.state is State.OVER and not has_lost_connection(channel_of(self._http))
+
+    def _stream_over(self, _: object, *, answered: bool) -> None:
+        """Learn that an answer over HTTP/2 was sent to its end, or that its connection is lost."""
+        if answered and has_lost_connection(channel_of(self._http)):
+            if self.drain.refusing and raw_transport(self.transport).disconnecting:
+                # It was we who closed: by the deadline the client had made no room for the answer.
+                self.drain.count_cut()
+            else:
+                self.drain.count_undelivered()
         self.look_again()
 
     def dataReceived(self, data: bytes) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "channel_of",
     "discard_input",
     "has_length",
+    "has_lost_connection",
     "is_handling_request",
     "negotiated_protocol",
     "request_line",
@@ -162,3 +163,11 @@ def stream_sent(stream: Any) -> Deferred[Any] | None:
     """
     waiting: dict[int, Deferred[Any]] = stream._conn._streamCleanupCallbacks
     return waiting.get(stream.streamID)
+
+
+def has_lost_connection(channel: Any) -> bool:
+    """Say whether an ``H2Connection`` has learned that its connection is lost.
+
+    Twisted fires what ``stream_sent`` returns then too, as if the stream had been sent.
+    """
+    return not channel._stillProducing

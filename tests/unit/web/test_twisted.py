@@ -23,6 +23,7 @@ from twisted_node.web._twisted import (
     channel_of,
     discard_input,
     has_length,
+    has_lost_connection,
     is_handling_request,
     negotiated_protocol,
     request_line,
@@ -214,6 +215,9 @@ class StreamTests(TestCase):
         self.assertEqual(list(connection.streams), [])
         connection.conn.close_connection()
         self.assertTrue(connection.conn.data_to_send())
+        self.assertFalse(has_lost_connection(connection))
+        transport.leave()
+        self.assertTrue(has_lost_connection(connection))
 
     def test_ask_before_timeout(self) -> None:
         """Its timers ask like those of HTTP/1."""
