@@ -32,6 +32,8 @@ class Wait(Resource):
         request.notifyFinish().addErrback(lambda _: timer.active() and timer.cancel())
         return NOT_DONE_YET
 
+    render_POST = render_GET
+
 
 drain = Drain(reactor)
 service = DrainingService(drain)

@@ -25,7 +25,7 @@ class WebDocumentTests(TestCase):
     def setUp(self) -> None:
         self.folder = Path(self.mktemp())
         self.folder.mkdir()
-        self.extract, self.tac, self.script, self.endpoints, self.asyncio = programs("web.md")
+        self.extract, self.tac, self.script, _, self.endpoints, self.asyncio = programs("web.md")
 
     def start(self, program: str, *command: str) -> Process:
         """Start a program on a free port, its standard output on standard error."""

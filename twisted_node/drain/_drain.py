@@ -224,6 +224,14 @@ class Drain:
         """
         return succeed(self.statistics()) if self.ended else self._for_drained.add()
 
+    async def _until_over(self, accepts: Callable[[object], bool]) -> None:
+        while work := self._work.named(accepts):
+            await DeferredList(work)
+
+    def when_over(self, accepts: Callable[[object], bool]) -> Deferred[None]:
+        """Wait until no work is in flight whose name ``accepts`` returns True for; fires at once if there is none."""
+        return Deferred.fromCoroutine(self._until_over(accepts))
+
     def watch_deadline(self, watcher: Callable[[float], object]) -> None:
         """Have a function told of the deadline.
 

@@ -62,6 +62,10 @@ class InFlight:
         """List our own Deferreds of the work that is held."""
         return list(self._work)
 
+    def named(self, accepts: Callable[[object], bool]) -> list[Deferred[Any]]:
+        """List our own Deferreds of the work whose name a function accepts."""
+        return [ours for ours, (name, _, _) in self._work.items() if accepts(name)]
+
     def cut_for(self, reason: str) -> None:
         """Have work that is cut from now on fail with this reason."""
         self._time_out = Failure(DrainTimeout(reason))

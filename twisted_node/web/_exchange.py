@@ -19,7 +19,7 @@ from twisted.web.http_headers import Headers
 from twisted_node.drain import Drain
 from twisted_node.errors import Draining, DrainTimeout
 from twisted_node.names import peer_name, printable
-from twisted_node.web._twisted import request_line, stop_encoding, take_waiting
+from twisted_node.web._twisted import has_length, request_line, stop_encoding, take_waiting
 
 __all__ = ["NEXT", "Event", "Exchange", "State"]
 
@@ -201,7 +201,10 @@ class Exchange:
             return
         if reset is not None:
             reset()
-        # In HTTP/1 the answer is incomplete when the connection closes, so the client knows.
+        elif not has_length(request):
+            # Only the end of the connection ends such an answer: closed in the usual way, it would look complete.
+            self.channel.transport.abortConnection()
+        # Any other answer of HTTP/1 is incomplete when the connection closes, so the client knows.
         request.connectionLost(failure)
 
     def _answer_unavailable(self) -> None:

@@ -2,7 +2,8 @@
 
 While draining, requests in flight finish, and so does a request that its client has begun to send. Any other is refused
 with 503 and ``Retry-After``. The last answer on a connection says ``Connection: close``. A connection without a request
-stays open while anything is in flight, so that it can refuse. A websocket is told 1001. HTTP/2 has no such header:
+stays open while anything is in flight, so that it can refuse. A websocket is told 1001, once no work that
+the program tracks is in flight. HTTP/2 has no such header:
 there each request is served or refused, and the connection is closed, with GOAWAY, when none of its requests is left.
 """
 
@@ -19,6 +20,7 @@ from twisted_node.server._connections import Connections, IDrainingFactory
 from twisted_node.web._channel import DrainingChannel
 from twisted_node.web._connection import HTTPConnection
 from twisted_node.web._twisted import negotiated_protocol
+from twisted_node.web._websocket import Farewell
 
 __all__ = ["DrainingSite"]
 
@@ -40,6 +42,7 @@ class DrainingSite(Site):
         self.drain = drain
         #: Replaced by the service that listens.
         self.connections = Connections(drain.clock)
+        self._farewell = Farewell(drain)
 
     def protocol(self) -> Any:
         """Make what speaks HTTP on one connection."""
@@ -47,4 +50,4 @@ class DrainingSite(Site):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Make one connection: an :class:`HTTPConnection` around twisted.web's own protocol."""
-        return HTTPConnection(super().buildProtocol(addr), self, self.connections, self.drain)
+        return HTTPConnection(super().buildProtocol(addr), self, self.connections, self.drain, self._farewell)

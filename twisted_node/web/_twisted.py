@@ -5,16 +5,20 @@ docs/upstream.md says what Twisted could offer instead.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
-from twisted.web.http import HTTPChannel, _GenericHTTPChannelProtocol
+from twisted.web.http import NO_BODY_CODES, HTTPChannel, _GenericHTTPChannelProtocol
 
 __all__ = [
     "UpgradableChannel",
+    "ask_before_timeout",
     "channel_of",
     "discard_input",
+    "has_length",
+    "has_lost_connection",
     "is_handling_request",
     "negotiated_protocol",
     "request_line",
@@ -50,6 +54,34 @@ class UpgradableChannel(HTTPChannel):
     def _protocolUpgradeForWebsockets(self, protocol: IProtocol) -> None:
         super()._protocolUpgradeForWebsockets(protocol)
         self.upgraded(protocol)
+
+
+def ask_before_timeout(channel: Any, may_time_out: Callable[[], bool], give_up: Callable[[], object]) -> None:
+    """Have the timers of a channel ask before they close or abort its connection.
+
+    Twisted's idle timer runs as soon as an answer was written, though the client may still be reading it. When it fires
+    Twisted closes the connection, and aborts it ``abortTimeout`` seconds later if it is still open. Twisted makes the
+    ``H2Connection`` itself, so these are attributes of the instance and not methods of a subclass.
+
+    Args:
+        channel: an ``HTTPChannel`` or ``H2Connection``.
+        may_time_out: asked when the idle timer has fired; if the answer is no, the timer starts again.
+        give_up: called in the place of the abort.
+    """
+    time_out = channel.timeoutConnection
+
+    def timeout_connection() -> None:
+        if may_time_out():
+            time_out()
+        else:
+            channel.setTimeout(channel.timeOut)
+
+    def force_abort_client() -> None:
+        # Otherwise Twisted would cancel the timer that has just fired.
+        channel._abortingCall = None
+        give_up()
+
+    channel.timeoutConnection, channel.forceAbortClient = timeout_connection, force_abort_client
 
 
 def unparsed_input(channel: HTTPChannel) -> bytes:
@@ -98,6 +130,19 @@ def stop_encoding(request: Any) -> None:
     request._encoder = None
 
 
+def has_length(request: Any) -> bool:
+    """Say whether the client can tell by the answer itself, of which the head was written, where its body ends.
+
+    Twisted tells nobody how it has chosen to send an answer.
+    """
+    return bool(
+        request.chunked
+        or request.responseHeaders.hasHeader(b"Content-Length")
+        or request.method == b"HEAD"
+        or request.code in NO_BODY_CODES
+    )
+
+
 def take_waiting(request: Any) -> list[Deferred[None]]:
     """Take over the Deferreds that ``notifyFinish`` has returned; whoever takes them has to fire them.
 
@@ -118,3 +163,11 @@ def stream_sent(stream: Any) -> Deferred[Any] | None:
     """
     waiting: dict[int, Deferred[Any]] = stream._conn._streamCleanupCallbacks
     return waiting.get(stream.streamID)
+
+
+def has_lost_connection(channel: Any) -> bool:
+    """Say whether an ``H2Connection`` has learned that its connection is lost.
+
+    Twisted fires what ``stream_sent`` returns then too, as if the stream had been sent.
+    """
+    return not channel._stillProducing

@@ -4,16 +4,52 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 
-__all__ = ["put_back", "say_going_away"]
+from twisted_node.drain import Drain
+from twisted_node.drain._waiters import Waiters
+from twisted_node.server._tracking import TrackedConnection
+from twisted_node.web._exchange import Exchange
+
+__all__ = ["Farewell", "put_back", "say_going_away"]
 
 #: RFC 6455: the server is going away.
 _GOING_AWAY = 1001
 _REASON = "the server is shutting down"
 
 _log = Logger()
+
+
+class Farewell:
+    """Tells the websockets of a site when to leave: when no work is in flight that the program itself has tracked.
+
+    Which websocket gets the answer of such work, if any does, only the program knows; so all of them wait for it.
+    Requests over HTTP and other connections are not waited for: their answers go elsewhere.
+
+    Args:
+        drain: the work in flight.
+    """
+
+    def __init__(self, drain: Drain) -> None:
+        self._drain = drain
+        self._over: Deferred[None] | None = None
+        self._waiting: Waiters[None] = Waiters()
+
+    def when_due(self) -> Deferred[None]:
+        """Wait for the end of the program's work; fires at once if none is in flight. For use once a drain has begun.
+
+        What is in flight is looked at only when the first websocket asks: with thousands of websockets that matters.
+        """
+        if self._over is None:
+            self._over = self._drain.when_over(_is_tracked_by_program)
+            self._over.addCallback(self._waiting.fire)
+        return succeed(None) if self._over.called and not self._over.paused else self._waiting.add()
+
+
+def _is_tracked_by_program(name: object) -> bool:
+    return not isinstance(name, (Exchange, TrackedConnection))
 
 
 class _KeptOpen:

@@ -85,9 +85,9 @@ class HTTP2Tests(TestCase):
         self.drain = Drain(self.clock, self.clock.seconds)
         self.service = DrainingService(self.drain, drain_timeout=10)
         self.resource = Hold()
-        site = DrainingSite(self.resource, drain=self.drain)
-        self.service.listen(TCP4ServerEndpoint(MemoryReactorClock(), 0), site)
-        self.client = HTTP2Client(site, self.clock)
+        self.site = DrainingSite(self.resource, drain=self.drain)
+        self.service.listen(TCP4ServerEndpoint(MemoryReactorClock(), 0), self.site)
+        self.client = HTTP2Client(self.site, self.clock)
         self.addCleanup(self.client.transport.leave)
 
     async def test_drain(self) -> None:
@@ -141,6 +141,69 @@ class HTTP2Tests(TestCase):
         self.assertTrue(self.client.going_away())
         self.client.transport.leave()
         self.assertEqual(self.successResultOf(ended).cut, 3)
+
+    async def answer_much(self) -> None:
+        """Have an answer that is larger than what the client allows for now."""
+        self.client.ask(1)
+        (request,) = self.resource.requests
+        request.write(b"x" * 200_000)
+        request.finish()
+        await self.client.listen()
+        self.assertEqual(self.client.ended(), set())
+
+    async def test_no_room_at_the_deadline(self) -> None:
+        """An answer for which its client has made no room by the deadline counts as cut."""
+        await self.answer_much()
+        ended = self.service.stopService()
+        self.clock.pump([10, 1.1, 1.1])
+        statistics = self.successResultOf(ended)
+        self.assertEqual((statistics.cut, statistics.undelivered), (1, 0))
+
+    async def test_room_in_the_drain(self) -> None:
+        """One for which it makes room in time arrives whole."""
+        await self.answer_much()
+        ended = self.service.stopService()
+        self.clock.advance(9)
+        for stream in (None, 1):
+            self.client.h2.increment_flow_control_window(1_000_000, stream)
+        self.client.flush()
+        await self.client.listen()
+        self.assertEqual(self.client.ended(), {1})
+        self.client.transport.leave()
+        statistics = self.successResultOf(ended)
+        self.assertEqual((statistics.cut, statistics.undelivered), (0, 0))
+
+    async def test_gone_with_an_answer(self) -> None:
+        """If the client goes before that, its answer was not delivered."""
+        await self.answer_much()
+        self.client.ask(3)
+        self.client.transport.leave()
+        # The second was still being served.
+        self.assertEqual((self.drain.counts.cut, self.drain.counts.undelivered), (0, 2))
+
+    async def test_longer_than_the_idle_timer(self) -> None:
+        """A stream that is being served is not idle, however long that takes; the connection is, without a stream."""
+        self.client.ask(1)
+        self.clock.pump([50] * 5)
+        self.resource.answer()
+        self.assertEqual(await self.client.statuses(), {1: b"200"})
+        self.assertEqual(self.client.ended(), {1})
+        self.clock.pump([50] * 2)
+        await self.client.listen()
+        self.assertTrue(self.client.going_away())
+        self.assertTrue(self.client.transport.closed)
+
+    async def test_idle_in_the_drain(self) -> None:
+        """In a drain the idle timer closes nothing: an idle connection stays to refuse."""
+        busy = HTTP2Client(self.site, self.clock)
+        self.addCleanup(busy.transport.leave)
+        busy.ask(1)
+        self.service.drain_timeout = 1000
+        self.service.stopService()
+        self.clock.pump([50] * 5)
+        self.client.ask(1)
+        self.assertEqual(await self.client.statuses(), {1: b"503"})
+        self.assertFalse(self.client.transport.closed)
 
     async def test_stalled(self) -> None:
         """A stream that stops being sent is reset, and holds nothing up; one that goes on is served."""

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
+from tests.support.transports import MemoryTransport
 from tests.support.web import Producer, WebTests, get, statuses
 from twisted_node import Drain, DrainTimeout, Phase
 from twisted_node.web._site import DrainingSite
@@ -512,6 +513,37 @@ class SiteDeadlineTests(WebTests):
         self.assertEqual(len(self.resource.failures), 1)
         transport.leave()
         self.check_ended(ended, cut=1)
+
+    def begin_answer(self, request: bytes, code: int = 200, length: int | None = None) -> MemoryTransport:
+        """Begin an answer that the deadline cuts."""
+        transport = self.ask(request)
+        answer = self.resource.requests[-1]
+        answer.setResponseCode(code)
+        if length is not None:
+            answer.setHeader("Content-Length", str(length))
+        answer.write(b"begun")
+        self.stop()
+        self.clock.advance(10)
+        return transport
+
+    def test_without_length(self) -> None:
+        """An answer that only the end of its connection would end is reset, so that the client sees it is cut."""
+        transport = self.begin_answer(b"GET / HTTP/1.0\r\n\r\n")
+        self.assertTrue(transport.aborted)
+        self.assertFalse(transport.half_closed)
+
+    def test_with_length(self) -> None:
+        """An answer whose end the client can tell is not reset: it sees by itself that the rest is missing."""
+        old = b" / HTTP/1.0\r\n\r\n"
+        for request, code, length in (
+            (get(), 200, None),
+            (b"GET" + old, 200, 100),
+            (b"HEAD" + old, 200, None),
+            (b"GET" + old, 304, None),
+        ):
+            self.setUp()
+            transport = self.begin_answer(request, code, length)
+            self.assertEqual((transport.aborted, transport.is_closing()), (False, True), (request, code))
 
     def test_half_sent(self) -> None:
         """A request that still comes in gets 503 too, once."""

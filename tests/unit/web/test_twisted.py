@@ -19,8 +19,11 @@ from tests.support.transports import MemoryTransport
 from tests.support.web import Hold, get
 from twisted_node.web._twisted import (
     UpgradableChannel,
+    ask_before_timeout,
     channel_of,
     discard_input,
+    has_length,
+    has_lost_connection,
     is_handling_request,
     negotiated_protocol,
     request_line,
@@ -56,7 +59,8 @@ class ChannelTests(TestCase):
     def setUp(self) -> None:
         self.channel = HTTPChannel()
         self.resource = Hold()
-        self.transport = PlainSite(self.resource, self.channel).connect()
+        self.site = PlainSite(self.resource, self.channel)
+        self.transport = self.site.connect()
         self.addCleanup(self.transport.leave)
 
     def test_negotiated_protocol(self) -> None:
@@ -100,6 +104,35 @@ class ChannelTests(TestCase):
         self.transport.receive(b"HEAD /path HTTP/1.0\r\nHo")
         self.assertEqual(request_line(self.channel), (b"HEAD", b"/path", b"HTTP/1.0"))
         self.assertNotEqual(self.channel.requests[0].method, b"HEAD")
+
+    def test_ask_before_timeout(self) -> None:
+        """The idle timer asks before it closes, and starts again if it may not; what follows replaces the abort."""
+        answers, given_up = [False, True], []
+        ask_before_timeout(self.channel, lambda: answers.pop(0), lambda: given_up.append(True))
+        # As TLS does, which waits for the client.
+        self.transport.loseConnection = lambda: None  # type: ignore[method-assign] # see above
+        for seconds, expected in ((60, (1, [])), (60, (0, [])), (15, (0, [True]))):
+            self.site.clock.advance(seconds)
+            self.assertEqual((len(answers), given_up), expected)
+        self.assertFalse(self.transport.aborted)
+
+    def test_has_length(self) -> None:
+        """The end of an answer can be told by its chunks, its length, or its having no body."""
+        for version, length, method, code, expected in (
+            (b"1.0", None, b"GET", 200, False),
+            (b"1.1", None, b"GET", 200, True),
+            (b"1.0", b"100", b"GET", 200, True),
+            (b"1.0", None, b"HEAD", 200, True),
+            (b"1.0", None, b"GET", 304, True),
+        ):
+            self.setUp()
+            self.transport.receive(b"%b / HTTP/%b\r\n\r\n" % (method, version))
+            (request,) = self.resource.requests
+            request.setResponseCode(code)
+            if length:
+                request.setHeader(b"Content-Length", length)
+            request.write(b"begun")
+            self.assertEqual(has_length(request), expected, (version, length, method, code))
 
     def test_take_waiting(self) -> None:
         """Whoever waits for the end of a request can be told by somebody else."""
@@ -182,3 +215,20 @@ class StreamTests(TestCase):
         self.assertEqual(list(connection.streams), [])
         connection.conn.close_connection()
         self.assertTrue(connection.conn.data_to_send())
+        self.assertFalse(has_lost_connection(connection))
+        transport.leave()
+        self.assertTrue(has_lost_connection(connection))
+
+    def test_ask_before_timeout(self) -> None:
+        """Its timers ask like those of HTTP/1."""
+        site = PlainSite(Hold(), HTTPChannel())
+        transport = site.connect(b"h2")
+        self.addCleanup(transport.leave)
+        client = h2.connection.H2Connection()
+        client.initiate_connection()
+        transport.receive(client.data_to_send())
+        given_up: list[bool] = []
+        ask_before_timeout(channel_of(transport.protocol), lambda: True, lambda: given_up.append(True))
+        transport.loseConnection = lambda: None  # type: ignore[method-assign] # as TLS, which waits for the client
+        site.clock.pump([60, 15])
+        self.assertEqual((given_up, transport.aborted), ([True], False))

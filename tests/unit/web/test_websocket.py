@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Any
 from unittest import SkipTest
 
-from twisted.internet.protocol import Protocol
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Message, TextMessage
+from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Message, Ping, TextMessage
 from wsproto.events import Request as UpgradeRequest
 
+from tests.support.documents import namespace
 from tests.support.transports import MemoryTransport
 from tests.support.web import WebTests, get, statuses
+from twisted_node.server._tracking import TrackedFactory
 
 
 class Echo:
@@ -50,7 +54,7 @@ class WebSocketTests(WebTests):
             from twisted.web.websocket import WebSocketResource
         except ImportError:
             raise SkipTest("this Twisted has no websockets") from None
-        self.echo = Echo()
+        self.echo: Any = Echo()
         root = Resource()
         root.putChild(b"ws", WebSocketResource(self))
         self.site = self.make_site(root)
@@ -129,6 +133,123 @@ class WebSocketTests(WebTests):
         self.stop()
         idle.receive(WSConnection(ConnectionType.CLIENT).send(UpgradeRequest("x", "/ws")))
         self.assertEqual(statuses(idle.take()), [503])
+
+    def track(self, seconds: float, text: str, *, while_draining: bool = False) -> None:
+        """Have the program work for a while, and then send the answer."""
+        work = deferLater(self.clock, seconds, lambda: self.echo.transport.sendTextMessage(text))
+        self.drain.track("message", work, while_draining=while_draining).addErrback(lambda _: None)
+
+    def told(self) -> list[str | int]:
+        """The texts heard, and the codes of a close."""
+        return [event.code if isinstance(event, CloseConnection) else event.data for event in self.events()]
+
+    def test_work_of_the_program(self) -> None:
+        """It is told when the work that the program tracks has ended, behind the answers that this has sent."""
+        transport = self.upgrade()
+        self.track(1.5, "first")
+        self.track(2.5, "second")
+        ended = self.stop()
+        self.assertEqual(self.told(), [])
+        self.assertFalse(transport.half_closed)
+        self.clock.advance(1.5)
+        self.assertEqual(self.told(), ["first"])
+        self.clock.advance(1)
+        self.assertEqual(self.told(), ["second", 1001])
+        self.assertTrue(transport.half_closed)
+        transport.leave()
+        self.check_ended(ended, finished=3, cut=0, undelivered=0)
+
+    def test_work_begun_in_the_drain(self) -> None:
+        """Work that the program takes on while draining, of its own will, is waited for too."""
+        self.upgrade()
+        self.track(1, "first")
+        self.stop()
+        self.clock.advance(0.5)
+        self.track(1, "second", while_draining=True)
+        self.clock.advance(0.5)
+        self.assertEqual(self.told(), ["first"])
+        self.clock.advance(0.5)
+        self.assertEqual(self.told(), ["second", 1001])
+
+    def test_work_of_others(self) -> None:
+        """Requests over HTTP, and connections of other protocols, are not waited for."""
+        self.upgrade()
+        held = self.connect(WebTests.make_site(self, self.resource))
+        held.receive(get())
+        other = TrackedFactory(Factory.forProtocol(Protocol), self.service.connections, self.drain)
+        MemoryTransport(self.clock).connect(other.buildProtocol(held.getPeer()))
+        self.stop()
+        self.assertEqual(self.drain.in_flight, 3)
+        self.assertEqual(self.told(), [1001])
+
+    def test_work_at_the_deadline(self) -> None:
+        """At the deadline the work is cut, and it is told all the same."""
+        self.upgrade()
+        self.track(60, "never")
+        ended = self.stop()
+        self.clock.advance(10)
+        self.assertEqual(self.told(), [1001])
+        self.clock.pump([1.1, 0])
+        self.check_ended(ended, cut=2)
+
+    def test_work_that_fails(self) -> None:
+        """Work that fails has ended, too."""
+        self.upgrade()
+        failing: Deferred[None] = Deferred()
+        self.drain.track("message", failing).addErrback(lambda _: None)
+        self.stop()
+        failing.errback(RuntimeError())
+        self.assertEqual(self.told(), [1001])
+
+    def test_gone_before_it_is_told(self) -> None:
+        """One whose client goes meanwhile is not told any more."""
+        transport = self.upgrade()
+        self.track(1.5, "too late")
+        ended = self.stop()
+        transport.leave()
+        self.clock.advance(1.5)
+        self.check_ended(ended, finished=2)
+
+    def test_several(self) -> None:
+        """All websockets of a site wait for it, and those that have come since are told at once when it has ended."""
+        self.upgrade()
+        self.track(1.5, "answer")
+        request = self.client.send(Ping())
+        upgrading = WSConnection(ConnectionType.CLIENT)
+        second = self.connect()
+        second.receive((handshake := upgrading.send(UpgradeRequest("x", "/ws")))[:20])
+        self.stop()
+        self.transport.receive(request)
+        self.clock.advance(0.9)
+        second.receive(handshake[20:])
+        self.assertFalse(second.half_closed)
+        self.clock.advance(0.6)
+        self.assertTrue(self.transport.half_closed)
+        self.assertTrue(second.half_closed)
+
+    def test_document(self) -> None:
+        """The class in docs/web.md answers what it has begun, refuses what comes then, and says what was cut."""
+        chat = namespace("web.md", "class Chat:")["Chat"]
+        for ends, expected in ((True, "HI"), (False, "failed: DrainTimeout")):
+            self.setUp()
+            answers: list[Deferred[str]] = []
+
+            def answer(_: str, answers: list[Deferred[str]] = answers) -> Deferred[str]:
+                answers.append(Deferred())
+                return answers[-1]
+
+            self.echo = chat(self.drain, answer)
+            self.upgrade()
+            self.say(TextMessage("hi"))
+            self.stop()
+            self.say(TextMessage("late"))
+            self.assertEqual(self.told(), ["not now: the server is shutting down"])
+            if ends:
+                answers[0].callback("HI")
+            else:
+                self.clock.advance(10)
+            self.assertEqual(self.told(), [expected, 1001])
+            self.assertEqual(len(answers), 1)
 
     def test_cut(self) -> None:
         """The deadline, or a second signal, cuts it like any work."""
