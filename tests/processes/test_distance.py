@@ -75,7 +75,7 @@ def stop_under_storm(line: DelayLine, case: Case) -> Stop:
     process = Process(*line.command("far"), *user, *server, **options)
     storm: Process | None = None
     try:
-        port = process.wait_for_log(r"listening on IPv\dAddress\(.*port=(\d+)")[1]
+        port = process.wait_for_log(r"listening on \S+:(\d+)\n")[1]
         program = [sys.executable, str(ROOT / "tests" / "support" / "far_storm.py")]
         arguments = [case.address, port, case.kind, str(case.clients), str(case.slow)]
         storm = Process(*line.command("near"), *program, *arguments)
