@@ -1,4 +1,4 @@
-# make run: the node on standard input. make quick: lint, types and the unit tests. make test: all that CI runs.
+# make run: the node on standard input. make quick: lint, types and the unit tests. make test: those and all other tests.
 # Set-up happens by itself, and speaks on stderr.
 
 PYTHON ?= python3

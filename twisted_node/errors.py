@@ -64,5 +64,5 @@ class RequestError(NodeError):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(code, text)
         self.code = int(code)
-        # Whatever the text was made of, it can be sent.
+        # A text that cannot be encoded (lone surrogates) could not be sent: such characters become "?".
         self.text = str(text).encode(errors="replace").decode()

@@ -79,8 +79,8 @@ class Visitor:
     def has_unsent(self) -> bool:
         return self.loses
 
-    def end(self) -> None:
-        self.told.append("end")
+    def close_now(self) -> None:
+        self.told.append("close now")
 
     def closed(self) -> None:
         self.told.append("closed")

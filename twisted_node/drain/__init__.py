@@ -1,6 +1,6 @@
 """The work in flight, the phases of a drain, and its deadline.
 
-It takes a clock, and knows no reactor, transport or message. Any Twisted program can use it alone.
+It takes a clock, and knows no transport or message. Any Twisted program can use it alone.
 """
 
 from twisted_node.drain._collector import settle_collector

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 __all__ = ["collector_paused", "settle_collector"]
 
-#: How many new objects there are before the collector runs: those of a few thousand requests in flight.
+#: The collector runs after this many new objects: about as many as a few thousand requests in flight need.
 _COLLECT_AFTER = 50_000
 
 

@@ -61,7 +61,8 @@ class Deadline:
     def _check(self) -> None:
         self._timer = None
         if self.left:
-            # Also when the timer has fired: the wall clock may have been set forward.
+            # This can happen even though the timer has fired: if it follows the wall clock, and somebody has set that
+            # forward, it fires too early. Then we wait for the rest.
             self._timer = self._clock.callLater(self.left, self._check)
         else:
             self._passed()

@@ -1,7 +1,7 @@
 """The work in flight, the phases of a drain, and its deadline.
 
-Two rules for this file: it takes a clock, and knows no reactor, transport or message; a piece of work has an opaque
-name, shown by ``str``. It stands alone: any Twisted program can import it.
+Two rules for this file: it takes a clock, and knows no transport or message (only ``_timers`` knows what a reactor is);
+a piece of work has an opaque name, shown by ``str``. It stands alone: any Twisted program can import it.
 
 The shape: beginning the drain gathers the Deferreds in flight in a ``DeferredList`` and races it against a deadline.
 The Deferreds in that list are our own, never those of the work itself, so cancelling one always ends it; what the work
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, race, succeed
 
@@ -26,9 +26,6 @@ from twisted_node.drain._timers import monotonic_timers
 from twisted_node.drain._waiters import Waiters
 from twisted_node.errors import Draining
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["Drain"]
 
 _T = TypeVar("_T")
@@ -41,15 +38,15 @@ class Drain:
     """Keeps the work in flight, and lets it end.
 
     Args:
-        clock: for the one timer of the drain; the reactor, or ``twisted.internet.task.Clock`` in a test. On Linux a
-            reactor's is only used to wait by: the time is the monotonic clock's.
+        clock: sets the timers of the drain: the reactor, or ``twisted.internet.task.Clock`` in a test. On Linux a
+            reactor's own timers are replaced by timers of the kernel that follow the monotonic clock.
         monotonic: tells the time in seconds for all that is measured. Twisted's own clock is the wall clock, which
             somebody may set.
     """
 
     def __init__(self, clock: AnyClock, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        #: Sets the timers of whatever keeps a promise: on a reactor they go by the monotonic clock.
+        #: Sets every timer that a deadline depends on. They keep their time even if somebody sets the wall clock.
         self.timers = monotonic_timers(clock)
         self.monotonic = monotonic
         self.counts = Counts()
@@ -105,8 +102,8 @@ class Drain:
             while_draining: take it even now; the drain then waits for it too.
 
         Returns:
-            A Deferred of the drain's own, with the outcome of ``work``. Its failure is ``DrainTimeout`` if the work was
-            cut. A result that its callbacks wait for, if they were added before the drain began, is waited for.
+            A Deferred of the drain's own, with the outcome of ``work``, or a failure ``DrainTimeout`` if the work was
+            cut. If a callback that was added before the drain began returns a Deferred, the drain waits for that too.
 
         Raises:
             Draining: the drain takes no more work.
@@ -124,7 +121,7 @@ class Drain:
         """
         self._work.turn_away(ours)
 
-    # Work that the drain does not hold itself; whoever sees it end says so.
+    # Counts of what the drain cannot see itself: work that was not tracked, and answers that were not delivered.
 
     def count_finished(self, count: int = 1) -> None:
         """Count work that ended as soon as it had begun.
@@ -177,7 +174,8 @@ class Drain:
             self._work.cut_for(reason)
             self._lame_duck.stop()
             self.reason, self._began = reason, self.monotonic()
-            # Its watchers come first: those who wait for the drain to begin may ask when it will be over.
+            # The watchers of the deadline are told before the drain is announced: whoever waits for the drain to begin
+            # may ask at once when it will be over.
             self._deadline.bring_near(self._began + timeout)
             self._for_draining.fire(None)
             self._race()

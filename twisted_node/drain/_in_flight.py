@@ -87,7 +87,7 @@ class InFlight:
             ours.callback(outcome)
 
     def _cut(self, ours: Deferred[Any]) -> None:
-        """End a piece of work without its outcome: first for whoever waits, then for the work, which may not listen."""
+        """Give up a piece of work: first fail our own Deferred, then cancel the work's, which may ignore that."""
         name, _, work = self._work.pop(ours)
         self._counts.cut += 1
         ours.errback(self._time_out)

@@ -26,10 +26,10 @@ __all__ = ["MonotonicTimers", "monotonic_timers"]
 
 _log = Logger()
 
-#: Linux, from sys/timerfd.h: the time given is no span but a moment.
+#: From Linux's sys/timerfd.h: the time given is absolute, not relative to now.
 _TFD_TIMER_ABSTIME = 1
 
-#: When more timers than this have been cancelled, and more than half of all, those that still wait are forgotten.
+#: Cancelled timers are removed from the heap once they are more than this many, and more than half of all.
 _MANY_CANCELLED = 50
 
 
@@ -113,7 +113,8 @@ class MonotonicTimers:
         """Call what is due."""
         with suppress(BlockingIOError):
             os.read(self._descriptor, 8)
-        # What they set for now is called in the next turn of the reactor.
+        # All calls that are due are collected first. If one of them sets another timer for 0 seconds, that one fires in
+        # the reactor's next turn, as Twisted does it.
         now = self.seconds()
         due: list[DelayedCall] = []
         while self._pending and self._pending[0].time <= now:
@@ -131,10 +132,10 @@ class MonotonicTimers:
         self._set()
 
     def connectionLost(self, _: Failure) -> None:
-        """Learn that the reactor has ended, and calls nothing any more."""
+        """Do nothing: the reactor has ended, and calls nothing any more."""
 
     def _call_cancelled(self, call: DelayedCall) -> None:
-        # Twisted marks it only afterwards.
+        # Twisted sets this only after it has called us, and the filter below needs it now.
         call.cancelled = 1
         self._cancelled += 1
         if self._cancelled > max(_MANY_CANCELLED, len(self._pending) // 2):
@@ -158,7 +159,8 @@ class MonotonicTimers:
             self._reactor.removeReader(self)
             return
         seconds, rest = divmod(max(self._pending[0].time, 1e-9), 1)
-        # No interval, and the moment: each as seconds and nanoseconds. A moment of 0 would be none.
+        # A struct itimerspec: the interval (none) and the time, each as seconds and nanoseconds. A time of 0 would
+        # switch the timer off.
         moment = struct.pack("4l", 0, 0, int(seconds), max(1, int(rest * 1e9)))
         self._libc.timerfd_settime(self._descriptor, _TFD_TIMER_ABSTIME, moment, None)
         self._reactor.addReader(self)

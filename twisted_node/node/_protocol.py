@@ -26,7 +26,7 @@ from twisted_node.server._twisted import restore_half_close, watch_handshake, wr
 
 __all__ = ["DEFAULT_MAX_LINE", "NodeProtocol"]
 
-#: Seconds within which a client that asks all the time asks again.
+#: The usual pause, in seconds, between an answer and the next request of a busy client. See ``Connection``.
 _ASKS_AGAIN_WITHIN = 0.01
 
 

@@ -51,7 +51,7 @@ class _StandardClose:
         """Return whether some output is still in this process."""
         return bool(self._transport.has_unsent())
 
-    def end(self) -> None:
+    def close_now(self) -> None:
         """Close now; output that is still in this process is lost."""
         self._transport.abortConnection()
 

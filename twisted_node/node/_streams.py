@@ -49,10 +49,10 @@ def free_standard_output() -> None:
 def _own(descriptor: int, flags: int) -> int:
     """Open a stream anew, if it is a terminal or a pipe without a name.
 
-    We make the stream non-blocking. That is a state of the open file, which other processes and our standard error may
-    share: on a terminal, long log lines would be lost by it. An open file of our own keeps it to ourselves. A regular
-    file is not opened anew, so that its position stays shared. Nor is a pipe with a name: if its writer had closed
-    before, its end would never be seen.
+    The stream is going to be non-blocking. That flag belongs to the open file description, which other processes and
+    our own standard error may share. On a terminal, they could then lose parts of long log lines. By opening the stream
+    again we get a description of our own. A regular file is not opened again, because the position in it must stay
+    shared. A named pipe is not either: if its writer has closed already, we would never see the end of input.
     """
     path = f"/proc/self/fd/{descriptor}"
     with suppress(OSError):

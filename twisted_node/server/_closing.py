@@ -1,8 +1,9 @@
 """How one socket connection ends without losing its last answer.
 
 A connection that has nothing more to say is flushed, half-closed, and read until its client closes too: closing at once
-while the client's bytes are unread makes the kernel send a reset, which destroys answers on their way. So does a client
-that sends something after the close. So a connection stays open while its client's kernel has not taken all of it.
+while the client's bytes are unread makes the kernel send a reset, which destroys answers that are still on their way.
+The same happens if the client sends something after we have closed. So a connection stays open until the client's
+kernel has acknowledged every byte of our answers.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from twisted_node.server._twisted import (
 
 __all__ = ["Close", "GracefulClose"]
 
-#: Seconds between two looks at what a client has not taken, if the linger is shorter.
+#: The shortest time, in seconds, before we ask again what a client has not acknowledged, however short the linger is.
 _SHORTEST_WAIT = 0.1
 
 
@@ -50,7 +51,7 @@ class Close(Protocol):
     def has_unsent(self) -> bool:
         """Return whether something was written that the client's kernel has not taken."""
 
-    def end(self) -> None:
+    def close_now(self) -> None:
         """Close now; unsent bytes are lost."""
 
     def closed(self) -> None:
@@ -61,16 +62,17 @@ class Close(Protocol):
 class GracefulClose:
     """The end of one socket connection: flush, half-close, read until the client closes or its linger is over.
 
-    When the linger is over and the client's kernel has not taken everything, the linger begins again. TLS knows no
-    half-close: there it is close_notify, linger, close. Whoever begins it discards what is read from then on, and
-    passes on the loss of the connection.
+    If the client's kernel has not acknowledged everything when the linger is over, the linger begins again. TLS has no
+    half-close, so there we send close_notify, linger, and close. The caller of :meth:`begin` has two duties: to discard
+    what is read from then on, and to call :meth:`closed` when the connection is lost.
 
     Args:
         transport: the connection, perhaps wrapped in TLS or ``haproxy:``.
         clock: for the linger.
         linger: seconds from the last byte out of this process.
-        will_be_ended: tells whether :meth:`end` will be called at a deadline. If it will not, a client that has taken
-            nothing for a whole linger is waited for no longer.
+        will_be_ended: returns whether a deadline is set at which :meth:`close_now` will be called. Without one, we
+            close as soon as a client has acknowledged nothing for a whole linger. Otherwise it could keep the
+            connection open for ever.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class GracefulClose:
         self._clock = clock
         self._linger = linger
         self._will_be_ended = will_be_ended
-        #: The bytes that the client's kernel had not taken when that was last looked at; None until all is written.
+        #: How many bytes the client's kernel had not acknowledged when we last asked. None until all has been written.
         self._untaken: int | None = None
         self._timer: IDelayedCall | None = None
 
@@ -92,7 +94,8 @@ class GracefulClose:
             client_has_closed: its end of input was read, so there is nothing to linger for.
         """
         if getattr(self._transport, "disconnecting", False):
-            # The protocol closes by itself, at once and whatever its client has taken: that becomes a graceful close.
+            # The protocol has called loseConnection() itself, which would close as soon as all is written, whether or
+            # not the client has read it. We cancel that close and make a graceful one of it.
             if client_has_closed or not take_back_close(self._raw):
                 return
         else:
@@ -105,7 +108,8 @@ class GracefulClose:
             if ISSLTransport.providedBy(self._transport):
                 self._transport.loseConnection()
         if isinstance(self._raw, FileDescriptor):
-            # It is asked for more whenever all has been sent: the one way to learn of that.
+            # A pull producer is called each time the transport's buffer is empty. Twisted has no other way to tell us
+            # that everything has been sent.
             self._raw.registerProducer(self, False)
         else:
             self._flushed()
@@ -117,7 +121,8 @@ class GracefulClose:
     def has_unsent(self) -> bool:
         """Return whether something was written that the client's kernel has not taken."""
         if self._untaken == 0:
-            # For good. With 10,000 connections, not to ask again saves a tenth of a second.
+            # All is written and was acknowledged, so this cannot become true again. The kernel need not be asked: with
+            # 10,000 connections that saves a tenth of a second.
             return False
         if unsent_bytes(self._transport) or untaken_bytes(self._raw):
             return True
@@ -125,7 +130,7 @@ class GracefulClose:
             self._untaken = 0
         return False
 
-    def end(self) -> None:
+    def close_now(self) -> None:
         """Close now, without waiting for the client; bytes that are still in this process are lost."""
         if unsent_bytes(self._transport):
             self._transport.abortConnection()

@@ -64,9 +64,9 @@ class Connection:
         speaker: the protocol that holds it.
         connections: all connections of the server.
         close: how its transport closes.
-        asks_again_within: seconds within which a client that asks all the time asks again. If it was active so shortly
-            before connections are finished, it is waited for: closed in between, its next request would cross our
-            close on the way, and be lost.
+        asks_again_within: the usual pause, in seconds, between an answer and the next request of a busy client. A
+            client that was active this shortly before the connections are finished gets this long to ask again.
+            Otherwise its next request and our close could cross on the way, and the request would be lost.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Connection:
         self.opened_at = self._connections.clock.seconds()
 
     def look_again(self) -> None:
-        """Finish, if that was only waiting for what has just happened."""
+        """Check whether the connection can be finished now, because something on it has changed."""
         self._connections.look_at(self)
 
     def client_closed(self) -> None:
@@ -137,7 +137,10 @@ class Connection:
         self._connections.closed(self)
 
     def keep_open(self) -> None:
-        """Stay open beyond the drain for a while, unless a signal ends the server: the client wants to see the end."""
+        """Stay open for a while after the drain, so that the client sees how it ends.
+
+        If the service itself is told to end, by a signal for example, the connection is closed with the others.
+        """
         self._connections.keep_open(self)
 
     # What is asked of it.
@@ -166,6 +169,6 @@ class Connection:
         self.speaker.last_words()
         self._close.begin(client_has_closed=self.input_ended)
 
-    def end(self) -> None:
+    def close_now(self) -> None:
         """Close now; bytes that the client has not taken are lost."""
-        self._close.end()
+        self._close.close_now()

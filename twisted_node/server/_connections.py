@@ -20,7 +20,7 @@ from twisted_node.server._states import CONNECTIONS, ConnectionsEvent, Connectio
 
 __all__ = ["FIRST_WORDS", "Connections", "IDrainingFactory"]
 
-#: Seconds that a client which has just connected may take to send its first bytes.
+#: How many seconds a client that has just connected gets to send its first bytes.
 FIRST_WORDS = 0.1
 
 #: The states in which no connection is finished; the usual one first, since members of an Enum are slow to compare.
@@ -51,7 +51,7 @@ class Connections:
         self._may_stay = True
         # Seconds on the clock: when the drain began, and when connections began to be finished.
         self._drain_began = self._finish_began = 0.0
-        # What is waited for while connections are finished: a wait is over when its timer has fired.
+        # The timers of all that we wait for while connections are finished. A wait is over when its timer has fired.
         self._waits: list[IDelayedCall] = []
         self._for_first_words: IDelayedCall | None = None
         self._for_next_request: dict[Connection, IDelayedCall] = {}
@@ -89,7 +89,8 @@ class Connections:
         if self.draining:
             connection.speaker.begin_drain()
             if self.state is ConnectionsState.FINISHING and len(self._open) == 1:
-                # It comes late, from a listener that waited for its handshake, when nobody was waited for any more.
+                # A listener that waited for a half-done handshake has accepted it only now. No timer runs while no
+                # connection is open, so they are started for this one.
                 self._wait_for_askers(self.clock.seconds() - self._drain_began)
             self.look_at(connection)
 
@@ -116,7 +117,7 @@ class Connections:
             return
         if self._must_wait(connection) or connection in self._kept:
             return
-        # What has arrived in the kernel is answered first; a half-close would make that impossible.
+        # Requests that have arrived in the kernel are read and answered first. After a half-close we could not answer.
         connection.read_waiting()
         if not self._must_wait(connection):
             connection.finish()
@@ -150,15 +151,16 @@ class Connections:
         self._kept.clear()
         self._look_at_all()
 
-    def end(self) -> None:
+    def close_now(self) -> None:
         """Close what is still open; bytes that clients have not taken are lost."""
         for connection in list(self._open):
-            connection.end()
+            connection.close_now()
 
     def _keep_no_longer(self) -> None:
-        """Close the connections that were kept open: their clients have had the linger to close them.
+        """Close the connections that were kept open: their clients have had a whole linger to close them.
 
-        While others have not taken their answers, the end is still to come that those clients want to see.
+        They were kept so that their clients see how the drain ends. While other connections still have unread answers,
+        that is not decided, so we wait another linger.
         """
         if any(connection not in self._kept and connection.has_unsent() for connection in self._open):
             self._wait(max(self.linger, FIRST_WORDS), self._keep_no_longer)
@@ -167,12 +169,16 @@ class Connections:
         self.release()
         for connection in kept:
             if connection.is_closing and not connection.has_unsent():
-                connection.end()
+                connection.close_now()
 
     # When a connection must stay.
 
     def _wait_for_askers(self, drained_for: float) -> None:
-        """Begin to wait for clients that are asking; all of it counts from the beginning of the drain."""
+        """Begin to wait for clients that are asking.
+
+        Args:
+            drained_for: how many seconds ago the drain began. The limits count from then, so that much has passed.
+        """
         if drained_for < FIRST_WORDS:
             self._for_first_words = self._wait(FIRST_WORDS - drained_for, self._look_at_all)
         if drained_for < self.linger:
@@ -196,15 +202,18 @@ class Connections:
     def _is_new(self, connection: Connection) -> bool:
         """Return whether a client that has sent nothing yet is still waited for.
 
-        One that waited in the kernel's queue when the drain began is; others, which had connected before, for
-        FIRST_WORDS.
+        A client that we accepted after the drain had begun is waited for as long as any client that is asking. One
+        that we accepted shortly before is waited for only until FIRST_WORDS seconds after the drain began.
         """
         if connection.opened_at >= self._drain_began:
             return True
         return connection.opened_at >= self._drain_began - FIRST_WORDS and _runs(self._for_first_words)
 
     def _asks_again(self, connection: Connection) -> bool:
-        """Return whether a client was active so shortly before the finish that it may be asking again this moment."""
+        """Return whether a busy client may have been sending its next request when :meth:`finish` was called.
+
+        It was active within the ``asks_again_within`` seconds before that call, and gets as long to ask again.
+        """
         within = connection.asks_again_within
         if not self._finish_began - within <= connection.active_at < self._finish_began:
             return False

@@ -141,7 +141,7 @@ def _open_decoy(listening: socket.socket, behind: ExitStack, cookies: bool) -> N
         cookies: whether the listening socket may have sent SYN cookies.
     """
     decoy = behind.enter_context(socket.socket(listening.family, listening.type))
-    # With this, connections of the listener's do not stand in the way of the address.
+    # Without this, bind() fails while the listener has open connections on the address.
     decoy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     decoy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     # From its first moment the decoy drops what does not come from us: until a program is attached it gets every other
@@ -156,9 +156,10 @@ def _open_decoy(listening: socket.socket, behind: ExitStack, cookies: bool) -> N
     _attach(decoy, _SO_ATTACH_REUSEPORT_CBPF, _ALL_TO_DECOY)
     with ExitStack() as for_a_moment:
         if cookies:
-            # The kernel takes cookies back only for a socket that has sent some of late. Of sockets that share an
-            # address it keeps one record, which is as new as the decoy. So the decoy sends one: a first connection,
-            # whose handshake stays half done, is in the way of the one that fills the queue.
+            # The kernel accepts a returning SYN cookie only if the socket has sent cookies lately. Sockets that share
+            # an address also share that record, and it started afresh when the decoy joined. So we make the decoy send
+            # one cookie: a first connection stays half done and takes the room in the queue, and the next one, which is
+            # to fill the queue, gets a cookie.
             decoy.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
             in_the_way = for_a_moment.enter_context(_fill(decoy))
             # It ends in a reset, which undoes the handshake.
@@ -169,13 +170,17 @@ def _open_decoy(listening: socket.socket, behind: ExitStack, cookies: bool) -> N
 
 
 def _fill(decoy: socket.socket) -> socket.socket:
-    """Fill the decoy's queue, which has room for one: whoever sends with the largest TTL is held off by that alone."""
+    """Fill the decoy's queue, which has room for one connection, so that it can take no other.
+
+    The TTL check keeps out everybody but a client that sends with the largest TTL; the full queue keeps out that one.
+    """
     filler = socket.socket(decoy.family, decoy.type)
     filler.settimeout(_FILL_TIMEOUT)
     filler.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _MAX_TTL)
     if decoy.family == socket.AF_INET6:
         filler.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _MAX_TTL)
-    # Without a loopback interface, say, it stays empty: all others are held off all the same.
+    # This can fail, for example without a loopback interface. Then the queue stays empty, and the TTL check alone still
+    # keeps out all clients that do not send with the largest TTL.
     with suppress(OSError):
         filler.connect(decoy.getsockname())
     return filler

@@ -1,7 +1,8 @@
 """Handshakes that are half done: the client has its side of the connection already, and we do not have ours.
 
-A TCP connection is made on the client's side a whole trip before it is on ours. To close the listener in between resets
-a client that has perhaps sent a request already. So a listener stays until no handshake is half done.
+In a TCP handshake the client regards the connection as open before its last packet has reached us, and may send a
+request at once. If we close the listener in between, that client is reset. So a listener stays open until no handshake
+is half done.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _BETWEEN_LOOKS = 0.05
 #: Seconds to wait for handshakes of which the system does not tell. Most round trips between continents take less.
 BLIND_WAIT = 0.2
 
-#: Seconds to wait for handshakes that go by SYN cookies. One that finds the queue full is tried again after three round
-#: trips (RFC 6298, 2.2): enough for the longest that are usual, 300 milliseconds.
+#: Seconds to wait for handshakes that go by SYN cookies. A client whose handshake found the queue full tries again
+#: after three round trips (RFC 6298, 2.2). A second is enough for the longest usual round trips, 300 milliseconds.
 _COOKIE_WAIT = 1.0
 
 #: Where Linux keeps its counters of all that is not in the standard for SNMP.

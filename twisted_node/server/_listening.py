@@ -66,12 +66,13 @@ class Listener:
         self._cookies_before = 0
         self._wanted = False
         self._path_identity: tuple[int, int] | None = None
-        # A socket that another process holds too: its queue, path and mode are left to the successor.
+        # A socket that was handed to us, by systemd for example, and that another process holds too. We leave its
+        # queue, its path and its mode alone: the process that comes after us goes on using them.
         innermost = innermost_endpoint(endpoint)
         self._adopted = innermost if isinstance(innermost, AdoptedStreamServerEndpoint) else None
 
     def open(self) -> None:
-        """Listen; an endpoint that takes its time can only fail in the log.
+        """Listen. If the endpoint fails at once, this raises; if it fails later, the failure is only logged.
 
         Raises:
             CannotListenError: the endpoint cannot be listened to; or whatever else it says.
@@ -98,7 +99,7 @@ class Listener:
         elif isinstance(port, unix.Port):
             self._path_identity = _identity(port)
         if not self._wanted:
-            # An endpoint that took its time, and a drain that did not wait for it.
+            # The endpoint needed some time to listen, and close() was called meanwhile.
             self.close()
 
     def close(self, *, expects_clients: bool = True) -> Deferred[None]:

@@ -56,7 +56,7 @@ class Shutdown:
         self._drain = drain
         self._connections = connections
         self._ends_with_drain = ends_with_drain
-        # Known from the first stop on, if a lame duck comes before the drain: by when all is over.
+        # If a lame duck comes before the drain: when the drain must be over. Set by the first stop.
         self._stop_ends_by: float | None = None
         # What cut what was left, for the log.
         self._cut_by = "the deadline"
@@ -107,7 +107,8 @@ class Shutdown:
     def _drain_began(self, _: None) -> None:
         self._move(ServiceEvent.DRAIN)
         if self._stop_ends_by is not None:
-            # Whoever has begun this drain in the lame duck, and with whatever timeout: the stop came first.
+            # Somebody may have begun this drain during the lame duck, with a longer timeout. The stop was asked for
+            # earlier, so its deadline holds.
             self._drain.begin(max(0.0, self._stop_ends_by - self._drain.monotonic()), self._drain.reason)
         self._connections.begin_drain()
         before = len(self._connections)
@@ -170,13 +171,14 @@ class Shutdown:
         self._cut_in_flight()
 
     def _end_connections(self) -> None:
-        # Also what a connection that was kept open has asked for since: it gets its answer before it is closed.
+        # A connection that was kept open may have sent more requests since. They are cut too, so that they are answered
+        # before the connection closes.
         self._cut_in_flight()
-        # Counted before any of them closes: with the last one, all is over.
+        # Count before closing any: when the last connection closes, the final statistics are taken at once.
         if unsent := self._connections.unsent():
             self._drain.count_cut(len(unsent))
             self._reports.lost(unsent, self._cut_by)
-        self._connections.end()
+        self._connections.close_now()
 
     def _cut_in_flight(self) -> None:
         if self._drain.in_flight:

@@ -29,7 +29,8 @@ __all__ = ["GenericConnection", "IDrainable", "TrackedConnection", "TrackedFacto
 
 _log = Logger()
 
-#: Seconds within which a client that asks all the time asks again, over HTTP for example.
+#: The usual pause, in seconds, between an answer and the next request of a busy client (HTTP, say). See
+#: ``Connection``.
 _ASKS_AGAIN_WITHIN = 0.1
 
 
@@ -155,7 +156,7 @@ class TrackedConnection(ABC):
         """Write what is still to be said: the connection is finished now. Told once."""
 
     def look_again(self) -> None:
-        """Finish the connection if that was only waiting for what has just happened: something came in, or went out."""
+        """Check whether the connection can be finished now, because something came in or went out."""
         self.connection.answered()
         self.connection.look_again()
 
@@ -206,7 +207,7 @@ class GenericConnection(TrackedConnection):
         """Say nothing: the protocol was told when the drain began."""
 
     def look_again(self) -> None:
-        """Let the drain end too, if that was only waiting for what has just happened."""
+        """Release the drain if the protocol is idle now; then check whether the connection can be finished."""
         if self._hold is not None and self.is_idle():
             self.let_go()
         super().look_again()

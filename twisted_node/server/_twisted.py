@@ -75,7 +75,8 @@ def read_waiting(transport: Any) -> None:
     for _ in range(_READS_BEFORE_CLOSE):
         if raw.disconnected or not _ask_kernel(raw, termios.FIONREAD):
             return
-        # The end of input, or an error, is left for the reactor to find again.
+        # doRead() returns a reason if input has ended or failed. We ignore it: the reactor will read the same again,
+        # and acts on it then.
         raw.doRead()
 
 
@@ -156,7 +157,7 @@ def half_close_now(raw: Any) -> None:
 
 
 def take_back_close(raw: Any) -> bool:
-    """Have a connection not close that has been told to close once it has sent everything.
+    """Cancel an earlier ``loseConnection()``, which would close as soon as everything has been sent.
 
     Args:
         raw: the transport, without its wrappers.

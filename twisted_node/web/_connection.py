@@ -257,4 +257,4 @@ class HTTPConnection(TrackedConnection):
             return
         if unsent:
             self.drain.count_undelivered()
-        self.connection.end()
+        self.connection.close_now()

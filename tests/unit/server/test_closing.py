@@ -235,7 +235,7 @@ class GracefulCloseTests(ClosingTestCase):
         self.server.close.begin()
         await self.sent()
         self.assertTrue(self.server.close.has_unsent())
-        self.server.close.end()
+        self.server.close.close_now()
         await self.server.gone
         self.assertEqual(len(await self.read(client)), len(SOME))
 
@@ -277,7 +277,7 @@ class GracefulCloseTests(ClosingTestCase):
         self.server.close.begin()
         await self.turns()
         self.assertTrue(self.server.close.has_unsent())
-        self.server.close.end()
+        self.server.close.close_now()
         await self.server.gone
         with self.assertRaises(ConnectionResetError):
             await self.read(client)
@@ -289,7 +289,7 @@ class GracefulCloseTests(ClosingTestCase):
         self.server.close.begin()
         await self.turns()
         self.assertEqual(unsent_bytes(self.server.transport), 0)
-        self.server.close.end()
+        self.server.close.close_now()
         await self.server.gone
         self.assertEqual(len(await self.read(client)), 100_000)
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -384,7 +384,7 @@ class TLSCloseTests(ClosingTestCase):
         self.server.close.begin()
         await self.turns()
         self.assertTrue(self.server.close.has_unsent())
-        self.server.close.end()
+        self.server.close.close_now()
         await self.server.gone
 
     async def test_end_when_all_is_sent(self) -> None:
@@ -394,7 +394,7 @@ class TLSCloseTests(ClosingTestCase):
         self.server.close.begin()
         await self.turns()
         self.assertEqual(unsent_bytes(self.server.transport), 0)
-        self.server.close.end()
+        self.server.close.close_now()
         await self.server.gone
         self.assertEqual(len(await self.read(client)), 100_000)
 
@@ -403,7 +403,7 @@ class TLSCloseTests(ClosingTestCase):
         await self.connect_with_tls()
         self.server.transport.write(b"x")
         self.assertTrue(self.server.close.has_unsent())
-        self.server.close.end()
+        self.server.close.close_now()
         await self.server.gone
 
     async def test_unfinished_handshake(self) -> None:

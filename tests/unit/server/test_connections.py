@@ -171,7 +171,9 @@ class ConnectionsTests(SynchronousTestCase):
         late = self.open(kept=True)
         self.assertEqual((visitor.told, reader.told), (["drain"], ["drain"]))
         self.clock.advance(0.1)
-        self.assertEqual((visitor.told, late.told), (["drain", *FINISHED, "end"], ["drain", *FINISHED, "end"]))
+        self.assertEqual(
+            (visitor.told, late.told), (["drain", *FINISHED, "close now"], ["drain", *FINISHED, "close now"])
+        )
         # A client that has not taken its answers has the time that any has.
         self.assertEqual(reader.told, ["drain", *FINISHED])
 
@@ -183,7 +185,7 @@ class ConnectionsTests(SynchronousTestCase):
         self.assertEqual(visitor.told, ["drain"])
         reader.loses = False
         self.clock.advance(2)
-        self.assertEqual(visitor.told, ["drain", *FINISHED, "end"])
+        self.assertEqual(visitor.told, ["drain", *FINISHED, "close now"])
 
     def test_kept_while_owed(self) -> None:
         """One whose client waits for an answer by then stays until that is written."""
@@ -241,8 +243,8 @@ class ConnectionsTests(SynchronousTestCase):
         visitors = [self.open(), self.open(loses=True), self.open(owed=True, loses=True)]
         self.drain()
         self.assertEqual(len(self.connections.unsent()), 2)
-        self.connections.end()
-        self.assertEqual([visitor.told[-1] for visitor in visitors], ["end"] * 3)
+        self.connections.close_now()
+        self.assertEqual([visitor.told[-1] for visitor in visitors], ["close now"] * 3)
 
     def test_unsent(self) -> None:
         """It is known how many clients have not taken everything."""
@@ -404,5 +406,5 @@ class NodeConnectionsTests(SynchronousTestCase):
         """The end closes a connection whose bytes are out, without a reset."""
         client = self.house.connect()
         self.assertEqual(len(self.connections.unsent()), 0)
-        self.connections.end()
+        self.connections.close_now()
         self.assertEqual((client.transport.closed, client.transport.aborted), (True, False))

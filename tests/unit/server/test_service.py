@@ -462,7 +462,7 @@ class CutTests(ServiceTestCase):
 class Unread(Visitor):
     """A connection whose client has not read everything, and that is gone as soon as it is ended."""
 
-    def end(self) -> None:
+    def close_now(self) -> None:
         self.leave()
 
 

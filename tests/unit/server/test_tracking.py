@@ -253,7 +253,7 @@ class ByRequestTests(TrackingTests):
 
     def setUp(self) -> None:
         super().setUp()
-        self.protocol = namespace("any-factory.md", "SlowEcho")["SlowEcho"]
+        self.protocol = namespace("any-factory.md", "class SlowEcho(")["SlowEcho"]
         self.factory = self.listen(PlainFactory(lambda: self.protocol(self.clock)))
 
     def test_interface(self) -> None:
