@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from ctypes import addressof, create_string_buffer
 from typing import Any
+from weakref import WeakSet
 
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -25,7 +26,7 @@ from twisted.python.failure import Failure
 
 from twisted_node.server._twisted import leave_path_alone
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "close_copies"]
 
 _log = Logger()
 
@@ -43,6 +44,9 @@ _DROP_SYN = (
     (0x06, 0, 0, 0),  # drop
     (0x06, 0, 0, 0xFFFFFFFF),  # pass
 )
+
+#: All listeners of this process, for a child that is forked.
+_listeners: WeakSet[Listener] = WeakSet()
 
 #: Where new connections cannot be stopped, at most so many that wait are accepted.
 _ACCEPTS_WHILE_OPEN = 1024
@@ -66,13 +70,16 @@ class Listener:
         self._path_identity: tuple[int, int] | None = None
         # A socket that another process holds too: its queue, path and mode are left to the successor.
         self._adopted = endpoint if isinstance(endpoint, AdoptedStreamServerEndpoint) else None
+        _listeners.add(self)
 
     def open(self) -> None:
-        """Listen; an endpoint that takes its time can only fail in the log.
+        """Listen, unless it does; an endpoint that takes its time can only fail in the log.
 
         Raises:
             CannotListenError: the endpoint cannot be listened to; or whatever else it says.
         """
+        if self._wanted:
+            return
         self._wanted = True
         path_and_mode = _path_and_mode(self._adopted) if self._adopted else None
         opening: Deferred[IListeningPort] = maybeDeferred(self.endpoint.listen, self.factory)
@@ -80,6 +87,7 @@ class Listener:
         failures: list[Failure] = []
         opened.addErrback(failures.append if opened.called else _not_listening)
         if failures:
+            self._wanted = False
             failures[0].raiseException()
 
     def _opened(self, port: IListeningPort, path_and_mode: tuple[bytes, int] | None) -> None:
@@ -114,6 +122,17 @@ class Listener:
                 leave_path_alone(port)
         stop: Callable[[], Any] = port.stopListening
         return maybeDeferred(stop).addErrback(lambda failure: _log.failure("while closing {port}", failure, port=port))
+
+
+def close_copies() -> None:
+    """Close the listening sockets in a child that was forked: its parent's are not touched.
+
+    Nobody calls a reactor here: the child's would act on what it shares with its parent's.
+    """
+    for listener in list(_listeners):
+        listening: socket.socket | None = getattr(listener._port, "socket", None)
+        if listening is not None:
+            listening.close()
 
 
 def _not_listening(failure: Failure) -> None:

@@ -7,7 +7,7 @@ is stopped. Nothing polls. Only the host decides what follows: nothing here stop
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.application.service import Service
@@ -19,6 +19,7 @@ from twisted_node._seconds import check_seconds
 from twisted_node._typing import AnyEndpoint, AnyFactory
 from twisted_node.drain import Drain, Phase, Statistics
 from twisted_node.drain._waiters import Waiters
+from twisted_node.server._checks import binds_tcp, check_drain, check_endpoint, check_factory, warn_of_plain_site
 from twisted_node.server._connections import Connections
 from twisted_node.server._listening import Listener
 from twisted_node.server._reports import Reports
@@ -54,7 +55,7 @@ class DrainingService(Service):
             goes on refusing until :meth:`end` or ``stopService``.
 
     Raises:
-        MisuseError: one of the times is no number of seconds from 0.
+        MisuseError: one of the times is no number of seconds from 0; or the drain is none, or another service's.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class DrainingService(Service):
         check_seconds("drain_timeout", drain_timeout)
         check_seconds("lame_duck", lame_duck)
         check_seconds("linger", linger)
+        check_drain(drain)
         self.drain = drain
         self.clock = drain.clock
         self.drain_timeout = drain_timeout
@@ -91,7 +93,7 @@ class DrainingService(Service):
         drain.when_draining().addCallback(self._drain_began)
 
     def listen(self, endpoint: AnyEndpoint, factory: AnyFactory) -> Listener:
-        """Have the service listen, from its start to its drain.
+        """Have the service listen, from its start to its drain; at once if it has started.
 
         Args:
             endpoint: where; any Twisted server endpoint.
@@ -99,10 +101,28 @@ class DrainingService(Service):
 
         Returns:
             The listener, which knows its address once the service has started.
+
+        Raises:
+            MisuseError: an argument is not what it should be; or the factory works with another drain.
+            CannotListenError: the service has started, and the port cannot be bound.
         """
-        listener = Listener(endpoint, tracked(factory, self.connections, self.drain))
+        check_endpoint(endpoint)
+        check_factory(factory)
+        ours = tracked(factory, self.connections, self.drain)
+        if ours is not factory:
+            warn_of_plain_site(factory)
+        listener = Listener(endpoint, ours)
+        if self.drain.refusing:
+            _log.warn("not listening on {endpoint}: the drain has begun", endpoint=endpoint)
+        elif self.running:
+            listener.open()
         self._listeners.append(listener)
         return listener
+
+    @property
+    def listens(self) -> bool:
+        """Whether the service has been told to listen anywhere."""
+        return bool(self._listeners)
 
     def stop_after_drain(self, stop: Callable[[], object]) -> None:
         """Have something stopped that the requests need until the drain has ended.
@@ -113,8 +133,17 @@ class DrainingService(Service):
         """
         self._stop_after_drain.append(stop)
 
+    def privilegedStartService(self) -> None:
+        """Listen on the TCP ports: ``twistd`` calls this before it gives up the privilege to bind those below 1024.
+
+        Raises:
+            CannotListenError: a port cannot be bound; those bound before are closed again.
+        """
+        super().privilegedStartService()
+        self._open([listener for listener in self._listeners if binds_tcp(listener.endpoint)])
+
     def startService(self) -> None:
-        """Listen.
+        """Listen wherever the service does not listen yet.
 
         Raises:
             CannotListenError: a port cannot be bound; those bound before are closed again.
@@ -122,8 +151,11 @@ class DrainingService(Service):
         if self.drain.refusing:
             return
         super().startService()
+        self._open(self._listeners)
+
+    def _open(self, listeners: Iterable[Listener]) -> None:
         try:
-            for listener in self._listeners:
+            for listener in listeners:
                 listener.open()
         except BaseException:
             self._close_listeners()
@@ -268,6 +300,8 @@ class DrainingService(Service):
 
     def _end(self) -> None:
         self._move(ServiceEvent.STOPPED)
+        # What the factories hold, such as open files, is let go of.
+        self._listeners.clear()
         statistics = self.drain.statistics()
         self._reports.ended(statistics)
         self._waiters.fire(statistics)
