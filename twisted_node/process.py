@@ -3,6 +3,8 @@
 The first signal begins the drain. The second, at least half a second later, cuts what is left, and the third kills the
 process. The exit status is 0 if nothing was cut, otherwise 1. The process ends within two seconds of its deadline,
 whatever a handler or a thread does.
+
+A child that is forked has nothing of this: it is not to drain, and not to hold our ports.
 """
 
 from __future__ import annotations
@@ -13,21 +15,29 @@ import signal
 import sys
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
+from inspect import currentframe
 from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IReactorCore
+from twisted.logger import Logger
 
+from twisted_node._exit import exit_promptly, prepare_teardown
 from twisted_node._seconds import LONGEST_SECONDS
 from twisted_node.drain import Drain, Phase, Statistics
+from twisted_node.errors import MisuseError
 from twisted_node.names import name_oldest
 from twisted_node.server import DrainingService
+from twisted_node.server._listening import close_copies
 from twisted_node.server._shutdown import MAX_GRACE
 
-__all__ = ["SIGNALS", "own_process"]
+__all__ = ["SIGNALS", "own_process", "own_process_promptly"]
+
+_log = Logger()
 
 #: The signals that begin the drain. One that is ignored at the start (nohup does that, and so does a shell for what it
 #: runs in the background) stays ignored.
@@ -40,27 +50,66 @@ _ESCALATION_SECONDS = 0.5
 #: promised, for a busy machine.
 _WATCHDOG_SECONDS = MAX_GRACE + 0.5
 
+#: A watchdog that wakes this late was not let run: the whole process was stopped. The reactor then has as long as
+#: `_REACTOR_SECONDS` to do what was due meanwhile.
+_FROZEN_SECONDS = 0.1
+_REACTOR_SECONDS = 0.5
+
+#: The one that owns this process, once there is one.
+_owners: list[_Owner] = []
+
 
 def own_process(service: DrainingService, reactor: Any) -> None:
     """End this process when the service ends, with a status that tells whether something was cut.
 
     Call it once, before the reactor runs, in the main thread. It takes over SIGTERM, SIGINT and SIGHUP. When the
-    service has ended, it stops the reactor, lets whatever runs the reactor tidy up (twistd removes its pidfile), and
-    ends the process without Python's own teardown, which takes 50 to 100 ms.
+    service has ended, it stops the reactor, and lets whatever runs the reactor tidy up (twistd removes its pidfile).
+    Python's own teardown follows: exit hooks run, and what the program's modules hold, such as open files, is closed.
+
+    Args:
+        service: the service.
+        reactor: is stopped when the service has ended.
+
+    Raises:
+        MisuseError: an argument is not what it should be; or this is not the main thread, or not the first call.
+    """
+    frame = currentframe()
+    caller = frame.f_back if frame is not None else None
+    # The globals of a .tac belong to no module.
+    _own(service, reactor, caller.f_globals if caller is not None else {})
+
+
+def own_process_promptly(service: DrainingService, reactor: Any) -> None:
+    """Do the same for a program of which no code or object is the user's: it ends without Python's teardown.
 
     Args:
         service: the service.
         reactor: is stopped when the service has ended.
     """
-    _Owner(service, reactor)
+    _own(service, reactor, None)
+
+
+def _own(service: DrainingService, reactor: Any, namespace: dict[str, Any] | None) -> None:
+    if not isinstance(service, DrainingService):
+        raise MisuseError(f"service: expected a DrainingService, got {service!r}")
+    if not IReactorCore.providedBy(reactor):
+        raise MisuseError(f"reactor: expected a reactor, got {reactor!r}")
+    if threading.current_thread() is not threading.main_thread():
+        raise MisuseError("own_process: expected to be called in the main thread, which alone handles signals")
+    if _owners:
+        raise MisuseError("own_process: expected to be called once; this process ends with another service already")
+    _owners.append(_Owner(service, reactor, namespace))
 
 
 class _Owner:
     """Handles the signals of the process, and ends it."""
 
-    def __init__(self, service: DrainingService, reactor: Any) -> None:
+    def __init__(self, service: DrainingService, reactor: Any, namespace: dict[str, Any] | None) -> None:
         self._service = service
         self._reactor = reactor
+        # The globals of the program; None if it has nothing of its own.
+        self._namespace = namespace
+        self._handlers_before = {number: signal.getsignal(number) for number in SIGNALS}
         self._reason = "the reactor was stopped"
         self._signals = 0
         self._last_signal = 0.0
@@ -73,9 +122,13 @@ class _Owner:
         reactor.callWhenRunning(self._handle_signals)
         # twistd forks to become a daemon, and a thread that was started before would stay in the parent.
         reactor.callWhenRunning(self._watchdog.start)
+        # The same fork: the daemon is no child that knows nothing of us.
+        reactor.callWhenRunning(os.register_at_fork, after_in_child=self._disown)
+        # In the next turn: what the program itself does when the reactor runs may start the service.
+        reactor.callWhenRunning(reactor.callLater, 0, self._look_at_service)
         # Registered before the trigger of twistd and twist, which stops the service without a reason.
         reactor.addSystemEventTrigger("before", "shutdown", self._shut_down)
-        reactor.addSystemEventTrigger("after", "shutdown", self._end_promptly)
+        reactor.addSystemEventTrigger("after", "shutdown", self._prepare_end)
 
     def _handle_signals(self) -> None:
         for number in SIGNALS:
@@ -130,23 +183,42 @@ class _Owner:
         with suppress(ReactorNotRunning):
             self._reactor.stop()
 
-    def _end_promptly(self) -> None:
+    def _look_at_service(self) -> None:
+        """Warn of what is likely to be forgotten."""
+        if self._service.drain.refusing:
+            return
+        if not self._service.running:
+            _log.warn("the service has not been started: call its startService, or add it to the application")
+        elif not self._service.listens:
+            _log.warn("the service listens nowhere: give it an endpoint and a factory, by its listen")
+
+    def _disown(self) -> None:
+        """Be a child that was forked: it handles signals as before, and holds none of our ports."""
+        for number, handler in self._handlers_before.items():
+            if signal.getsignal(number) == self._signalled:
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        atexit.unregister(self._exit)
+        close_copies()
+
+    def _prepare_end(self) -> None:
         # Twisted remembers a signal that came while the reactor was starting, and twistd would end the process by it
         # again, with the status of a killed process. There is no public way to make it forget.
         self._reactor._exitSignal = None
         # The exit hook that is registered last runs first.
-        atexit.register(_exit, 1 if self._service.drain.counts.cut else 0)
+        atexit.register(self._exit)
 
-
-def _exit(status: int) -> None:
-    """End the process without Python's teardown, after the other exit hooks."""
-    with ExitStack() as last:
-        last.callback(os._exit, status)
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            last.callback(stream.flush)
-        atexit.unregister(_exit)
-        # os._exit, which is called next, would skip them. Python has no public way to run them.
-        atexit._run_exitfuncs()
+    def _exit(self) -> None:
+        atexit.unregister(self._exit)
+        status = 1 if self._service.drain.counts.cut else 0
+        if self._namespace is None:
+            exit_promptly(status)
+        else:
+            now = time.monotonic()
+            bites_at = (self._service.ends_by or now) + _WATCHDOG_SECONDS
+            # A little later than the watchdog, which does not live as long.
+            seconds = max(0.0, bites_at - now) + 0.1
+            prepare_teardown(status, (sys.modules["__main__"].__dict__, self._namespace), SIGNALS, seconds)
 
 
 class _Watchdog:
@@ -170,11 +242,16 @@ class _Watchdog:
         """
         self._ends.put(ends_by)
 
-    def _watch(self) -> None:
-        bites_at = self._ends.get() + _WATCHDOG_SECONDS
+    def _wait_until(self, bites_at: float) -> None:
+        """Wait until a time, in seconds on the monotonic clock, or until the one that replaces it."""
         while (left := bites_at - time.monotonic()) > 0:
             with suppress(Empty):
                 bites_at = self._ends.get(timeout=min(left, LONGEST_SECONDS)) + _WATCHDOG_SECONDS
+        if left < -_FROZEN_SECONDS:
+            time.sleep(_REACTOR_SECONDS)
+
+    def _watch(self) -> None:
+        self._wait_until(self._ends.get() + _WATCHDOG_SECONDS)
         threads = ", ".join(t.name for t in threading.enumerate() if t is not self._thread)
         with suppress(Exception):
             oldest = name_oldest(self._drain.statistics().oldest)

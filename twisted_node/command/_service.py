@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService, Service
@@ -22,7 +23,7 @@ from twisted_node.node._framing import HalfLines
 from twisted_node.node._standard_io import StandardStreams, StandardStreamsFactory
 from twisted_node.node._streams import free_standard_output, take_standard_streams
 from twisted_node.node._workload import answer_requests
-from twisted_node.process import own_process
+from twisted_node.process import own_process, own_process_promptly
 from twisted_node.server import DrainingService
 from twisted_node.server._listening import Listener
 from twisted_node.watch import Notifier
@@ -82,7 +83,8 @@ def _make_service(options: Options, reactor: Any) -> IService:
         controls += _listen(server, node, options, reactor)
     else:
         server.listen(streams, StandardStreamsFactory(node, server.end, max_line=options["max-line"]))
-    own_process(server, reactor)
+    # What an app has opened is to be closed by Python.
+    (own_process_promptly if options["app"] is None else own_process)(server, reactor)
     reactor.callWhenRunning(settle_collector)
     return NodeService(server, admin=admin, notifier=notifier, open_controls=controls)
 
@@ -168,6 +170,14 @@ class _CannotStart(SystemExit, Exception):
     """
 
 
+@contextmanager
+def _start_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _CannotStart(f"node: {error}") from None
+
+
 class NodeService(Service):
     """What the command runs: the server, and what belongs to it. Errors of its start are one line.
 
@@ -191,6 +201,13 @@ class NodeService(Service):
         self._parts = [part for part in (admin, server, notifier) if part is not None]
         self._open_controls = tuple(open_controls)
 
+    def privilegedStartService(self) -> None:
+        """Listen on what may need a privilege; raises what :meth:`startService` does."""
+        super().privilegedStartService()
+        with _start_errors():
+            for part in self._parts:
+                part.privilegedStartService()
+
     def startService(self) -> None:
         """Listen.
 
@@ -198,11 +215,9 @@ class NodeService(Service):
             SystemExit: a port cannot be bound.
         """
         super().startService()
-        try:
+        with _start_errors():
             for part in self._parts:
                 part.startService()
-        except Exception as error:
-            raise _CannotStart(f"node: {error}") from None
         hosts = [listener.host for listener in self._open_controls]
         exposed = [str(host) for host in hosts if not is_local(host)]
         open_to_all = [str(host) for host in hosts if is_open_to_all_users(host)]

@@ -6,6 +6,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
 from zope.interface import implementer
 
+from twisted_node.drain import Drain
 from twisted_node.errors import ErrorCode, MisuseError, RequestError
 from twisted_node.node._framing import DEFAULT_MAX_LINE, HalfLines
 from twisted_node.node._node import Node
@@ -60,8 +61,14 @@ class NodeFactory(ServerFactory):
         self.connections: Connections | None = None
         self._open = 0
 
+    @property
+    def drain(self) -> Drain:
+        """The drain of the node."""
+        return self.node.drain
+
     def startFactory(self) -> None:
-        """Begin the node's own work, if it has its name: it listens now."""
+        """Begin the node's own work, if it has its name. Raises what :meth:`served_connections` does."""
+        self.served_connections()
         self.node.start()
 
     def served_connections(self) -> Connections:

@@ -31,6 +31,7 @@ class IDrainingFactory(Interface):
     """A factory whose protocols register with the connections of their server themselves."""
 
     connections = Attribute("The Connections to register with; set before the factory listens.")
+    drain = Attribute("The drain that its protocols work with.")
 
 
 class Connections:

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable
 from select import POLLIN, poll
 from typing import Any
+from weakref import WeakSet
 
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -33,9 +34,12 @@ from twisted_node.server._door import LONGEST_QUEUE, Door
 from twisted_node.server._handshakes import BLIND_WAIT, HandshakeWait, cookies_sent
 from twisted_node.server._twisted import innermost_endpoint, leave_path_alone
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "close_copies"]
 
 _log = Logger()
+
+#: All listeners of this process, for a child that is forked.
+_listeners: WeakSet[Listener] = WeakSet()
 
 
 class Listener:
@@ -70,13 +74,18 @@ class Listener:
         # queue, its path and its mode alone: the process that comes after us goes on using them.
         innermost = innermost_endpoint(endpoint)
         self._adopted = innermost if isinstance(innermost, AdoptedStreamServerEndpoint) else None
+        _listeners.add(self)
 
     def open(self) -> None:
-        """Listen. If the endpoint fails at once, this raises; if it fails later, the failure is only logged.
+        """Listen, unless it does already.
+
+        If the endpoint fails at once, this raises; if it fails later, the failure is only logged.
 
         Raises:
             CannotListenError: the endpoint cannot be listened to; or whatever else it says.
         """
+        if self._wanted:
+            return
         self._wanted = True
         path_and_mode = _path_and_mode(self._adopted) if self._adopted else None
         opening: Deferred[IListeningPort] = maybeDeferred(self.endpoint.listen, self.factory)
@@ -84,6 +93,7 @@ class Listener:
         failures: list[Failure] = []
         opened.addErrback(failures.append if opened.called else _not_listening)
         if failures:
+            self._wanted = False
             failures[0].raiseException()
 
     def _opened(self, port: IListeningPort, path_and_mode: tuple[bytes, int] | None) -> None:
@@ -163,6 +173,17 @@ class Listener:
 def _stop(port: IListeningPort) -> Deferred[None]:
     stop: Callable[[], Any] = port.stopListening
     return maybeDeferred(stop).addErrback(lambda failure: _log.failure("while closing {port}", failure, port=port))
+
+
+def close_copies() -> None:
+    """Close the listening sockets in a child that was forked: its parent's are not touched.
+
+    Nobody calls a reactor here: the child's would act on what it shares with its parent's.
+    """
+    for listener in list(_listeners):
+        listening: socket.socket | None = getattr(listener._port, "socket", None)
+        if listening is not None:
+            listening.close()
 
 
 def _not_listening(failure: Failure) -> None:

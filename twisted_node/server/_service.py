@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from twisted_node._seconds import check_seconds
 from twisted_node._typing import AnyEndpoint, AnyFactory
 from twisted_node.drain import Drain, Statistics
+from twisted_node.server._checks import binds_tcp, check_drain, check_endpoint, check_factory, warn_of_plain_site
 from twisted_node.server._connections import Connections
 from twisted_node.server._listening import Listener
 from twisted_node.server._shutdown import Shutdown
@@ -17,6 +19,8 @@ from twisted_node.server._states import ServiceState
 from twisted_node.server._tracking import tracked
 
 __all__ = ["DrainingService"]
+
+_log = Logger()
 
 
 class DrainingService(Service):
@@ -40,7 +44,7 @@ class DrainingService(Service):
             goes on refusing until :meth:`end` or ``stopService``.
 
     Raises:
-        MisuseError: one of the times is no number of seconds from 0.
+        MisuseError: one of the times is no number of seconds from 0; or the drain is none, or another service's.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class DrainingService(Service):
         check_seconds("drain_timeout", drain_timeout)
         check_seconds("lame_duck", lame_duck)
         check_seconds("linger", linger)
+        check_drain(drain)
         self.drain = drain
         self.clock = drain.clock
         self.lame_duck = lame_duck
@@ -85,7 +90,7 @@ class DrainingService(Service):
         return self._shutdown.ends_by
 
     def listen(self, endpoint: AnyEndpoint, factory: AnyFactory) -> Listener:
-        """Have the service listen, from its start to its drain.
+        """Have the service listen, from its start to its drain; at once if it has started.
 
         Args:
             endpoint: where; any Twisted server endpoint.
@@ -93,11 +98,28 @@ class DrainingService(Service):
 
         Returns:
             The listener, which knows its address once the service has started.
+
+        Raises:
+            MisuseError: an argument is not what it should be; or the factory works with another drain.
+            CannotListenError: the service has started, and the port cannot be bound.
         """
-        factory = tracked(factory, self.connections, self.drain)
-        listener = Listener(endpoint, factory, self.drain.timers, self.connections.linger)
+        check_endpoint(endpoint)
+        check_factory(factory)
+        ours = tracked(factory, self.connections, self.drain)
+        if ours is not factory:
+            warn_of_plain_site(factory)
+        listener = Listener(endpoint, ours, self.drain.timers, self.connections.linger)
+        if self.drain.refusing:
+            _log.warn("not listening on {endpoint}: the drain has begun", endpoint=endpoint)
+        elif self.running:
+            listener.open()
         self._shutdown.listeners.append(listener)
         return listener
+
+    @property
+    def listens(self) -> bool:
+        """Whether the service has been told to listen anywhere."""
+        return bool(self._shutdown.listeners)
 
     def stop_after_drain(self, stop: Callable[[], object]) -> None:
         """Have something stopped that the requests need until the drain has ended.
@@ -108,8 +130,17 @@ class DrainingService(Service):
         """
         self._shutdown.stop_after_drain.append(stop)
 
+    def privilegedStartService(self) -> None:
+        """Listen on the TCP ports: ``twistd`` calls this before it gives up the privilege to bind those below 1024.
+
+        Raises:
+            CannotListenError: a port cannot be bound; those bound before are closed again.
+        """
+        super().privilegedStartService()
+        self._open([listener for listener in self._shutdown.listeners if binds_tcp(listener.endpoint)])
+
     def startService(self) -> None:
-        """Listen.
+        """Listen wherever the service does not listen yet.
 
         Raises:
             CannotListenError: a port cannot be bound; those bound before are closed again.
@@ -117,8 +148,11 @@ class DrainingService(Service):
         if self.drain.refusing:
             return
         super().startService()
+        self._open(self._shutdown.listeners)
+
+    def _open(self, listeners: Iterable[Listener]) -> None:
         try:
-            for listener in self._shutdown.listeners:
+            for listener in listeners:
                 listener.open()
         except BaseException:
             self._shutdown.close_listeners()

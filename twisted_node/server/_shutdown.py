@@ -200,6 +200,8 @@ class Shutdown:
 
     def _end(self) -> None:
         self._move(ServiceEvent.STOPPED)
+        # What the factories hold, such as open files, is let go of.
+        self.listeners.clear()
         statistics = self._drain.statistics()
         self._reports.ended(statistics)
         self._waiters.fire(statistics)

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface, directlyProvides, implementer, providedBy
 
 from twisted_node.drain import Drain
-from twisted_node.errors import DrainTimeout
+from twisted_node.errors import DrainTimeout, MisuseError
 from twisted_node.names import peer_name
 from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections, IDrainingFactory
@@ -262,11 +262,16 @@ def tracked(factory: Any, connections: Connections, drain: Drain) -> Any:
 
     Returns:
         The factory to listen with.
+
+    Raises:
+        MisuseError: the factory works with another drain.
     """
     innermost = factory
     while not IDrainingFactory.providedBy(innermost):
         innermost = getattr(innermost, "wrappedFactory", None)
         if innermost is None:
             return TrackedFactory(factory, connections, drain)
+    if innermost.drain is not drain:
+        raise MisuseError("factory: expected one that works with the drain of this service, got one that has another")
     innermost.connections = connections
     return factory

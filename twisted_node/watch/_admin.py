@@ -21,6 +21,7 @@ from twisted_node.drain import Statistics
 from twisted_node.drain._waiters import Waiters
 from twisted_node.errors import MisuseError
 from twisted_node.server import DrainingService
+from twisted_node.server._checks import binds_tcp
 from twisted_node.server._listening import Listener
 from twisted_node.server._twisted import read_waiting
 from twisted_node.watch._admin_access import read_host
@@ -68,8 +69,14 @@ class Admin(Service):
         self.listener = Listener(endpoint, self._factory)
         service.stop_after_drain(self._end)
 
+    def privilegedStartService(self) -> None:
+        """Listen on a TCP port, as the server does; raises what :meth:`startService` does."""
+        super().privilegedStartService()
+        if binds_tcp(self.listener.endpoint):
+            self.listener.open()
+
     def startService(self) -> None:
-        """Listen.
+        """Listen, unless it does.
 
         Raises:
             CannotListenError: the port cannot be bound.

@@ -16,6 +16,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from twisted_node.drain import Drain
+from twisted_node.errors import MisuseError
 from twisted_node.server._connections import Connections, IDrainingFactory
 from twisted_node.web._channel import DrainingChannel
 from twisted_node.web._connection import HTTPConnection
@@ -40,9 +41,20 @@ class DrainingSite(Site):
         options.setdefault("reactor", drain.clock)
         super().__init__(resource, *args, **options)
         self.drain = drain
+        self._unserved = Connections(drain.clock)
         #: Replaced by the service that listens.
-        self.connections = Connections(drain.clock)
         self._farewell = Farewell(drain)
+        self.connections = self._unserved
+
+    def startFactory(self) -> None:
+        """Begin to serve.
+
+        Raises:
+            MisuseError: no service listens: the site was not given to ``DrainingService.listen``.
+        """
+        if self.connections is self._unserved:
+            raise MisuseError("site: expected one that DrainingService.listen was given")
+        super().startFactory()
 
     def protocol(self) -> Any:
         """Make what speaks HTTP on one connection."""

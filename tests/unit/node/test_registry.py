@@ -13,6 +13,7 @@ from tests.support.lines import INIT, INIT_OK, message
 from tests.support.network import Network
 from twisted_node import Drain, MisuseError, Node, Phase, Request
 from twisted_node.node._factory import NodeFactory
+from twisted_node.server._connections import Connections
 
 
 class HandleTests(SynchronousTestCase):
@@ -116,7 +117,9 @@ class OwnWorkTests(SynchronousTestCase):
         node.bind(Drain(self.clock))
         self.assertEqual(self.done, [])
         for _ in range(2):
-            NodeFactory(node).doStart()
+            factory = NodeFactory(node)
+            factory.connections = Connections(self.clock)
+            factory.doStart()
             self.assertEqual(self.done, [0])
 
     def test_failure_after_init(self) -> None:

@@ -23,7 +23,7 @@ from tests.support.lines import bodies, message
 from tests.support.logs import capture_logs
 from tests.support.memory import House
 from tests.support.visitor import Visitor
-from twisted_node.drain import Phase, Statistics
+from twisted_node.drain import Drain, Phase, Statistics
 from twisted_node.server._connections import FIRST_WORDS
 from twisted_node.server._service import DrainingService
 from twisted_node.server._shutdown import MAX_GRACE
@@ -203,10 +203,11 @@ class StopTests(ServiceTestCase):
 
     def test_made_while_draining(self) -> None:
         """A service made when its drain has begun does not listen, and ends."""
-        self.drain.begin(5)
-        service = DrainingService(self.drain)
+        drain = Drain(self.clock)
+        drain.begin(5)
+        service = DrainingService(drain)
         endpoint = MemoryEndpoint()
-        service.listen(endpoint, self.house.factory())
+        service.listen(endpoint, Factory.forProtocol(Protocol))
         service.startService()
         self.assertRaises(ConnectionRefusedError, endpoint.connect)
         self.successResultOf(service.stopService())
@@ -536,7 +537,7 @@ class StartTests(ServiceTestCase):
 
     def test_other_factories(self) -> None:
         """Any factory may listen; the service knows its address once it has started."""
-        service = DrainingService(self.drain)
+        service = DrainingService(Drain(self.clock))
         endpoint = MemoryEndpoint()
         listener = service.listen(endpoint, Factory.forProtocol(Protocol))
         self.assertIsNone(listener.host)
@@ -552,10 +553,10 @@ class StartTests(ServiceTestCase):
             def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
                 return fail(CannotListenError(None, 80, OSError("taken")))
 
-        service = DrainingService(self.drain)
+        service = DrainingService(Drain(self.clock))
         before, after = MemoryEndpoint(), MemoryEndpoint()
         for endpoint in (before, Taken(), after):
-            service.listen(endpoint, self.house.factory())
+            service.listen(endpoint, Factory.forProtocol(Protocol))
         self.assertRaises(CannotListenError, service.startService)
         for endpoint in (before, after):
             self.assertRaises(ConnectionRefusedError, endpoint.connect)
@@ -570,8 +571,8 @@ class StartTests(ServiceTestCase):
             def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
                 return self.listening
 
-        service = DrainingService(self.drain)
-        service.listen(endpoint := Slow(), self.house.factory())
+        service = DrainingService(Drain(self.clock))
+        service.listen(endpoint := Slow(), Factory.forProtocol(Protocol))
         service.startService()
         endpoint.listening.errback(ValueError("late"))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)

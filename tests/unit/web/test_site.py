@@ -19,6 +19,8 @@ from twisted.web.server import Request, Site
 from tests.support.transports import MemoryTransport
 from tests.support.web import Producer, WebTests, get, statuses
 from twisted_node import Drain, DrainTimeout, Phase
+from twisted_node.errors import MisuseError
+from twisted_node.server._connections import Connections
 from twisted_node.web._site import DrainingSite
 
 
@@ -97,9 +99,11 @@ class ServingTests(WebTests):
         self.assertEqual((self.drain.in_flight, self.drain.counts.undelivered), (0, 0))
 
     def test_without_service(self) -> None:
-        """Used without a service, its requests are in flight all the same, and are refused once a drain has begun."""
+        """Without a service it does not serve, which would cut its requests unseen; whoever stands in for one may."""
         drain = Drain(self.clock, self.clock.seconds)
         site = DrainingSite(self.resource, drain=drain)
+        self.assertRaisesRegex(MisuseError, "^site: ", site.doStart)
+        site.connections = Connections(self.clock)
         transport = self.connect(site)
         transport.receive(get("/now") + get())
         self.assertEqual(drain.in_flight, 1)
