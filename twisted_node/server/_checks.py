@@ -11,8 +11,9 @@ from twisted.logger import Logger
 
 from twisted_node.drain import Drain
 from twisted_node.errors import MisuseError
+from twisted_node.server._connections import IDrainingFactory
 
-__all__ = ["binds_tcp", "check_drain", "check_endpoint", "check_factory", "warn_of_plain_site"]
+__all__ = ["binds_tcp", "check_drain", "check_endpoint_and_factory"]
 
 _log = Logger()
 
@@ -33,11 +34,11 @@ def check_drain(drain: object) -> None:
     _taken.add(drain)
 
 
-def check_endpoint(endpoint: object) -> None:
-    """Check where to listen.
+def check_endpoint_and_factory(endpoint: object, factory: object) -> None:
+    """Check what a service is to listen with; a plain Site is warned of.
 
     Raises:
-        MisuseError: it is no server endpoint.
+        MisuseError: the one is no server endpoint, or the other no factory.
     """
     if isinstance(endpoint, str):
         raise MisuseError(
@@ -45,19 +46,12 @@ def check_endpoint(endpoint: object) -> None:
         )
     if not IStreamServerEndpoint.providedBy(endpoint):
         raise MisuseError(f"endpoint: expected a server endpoint, got {endpoint!r}")
-
-
-def check_factory(factory: object) -> None:
-    """Check what makes the protocols.
-
-    Raises:
-        MisuseError: it is no factory.
-    """
     if not IProtocolFactory.providedBy(factory):
         raise MisuseError(f"factory: expected a protocol factory, got {factory!r}")
+    _warn_of_plain_site(factory)
 
 
-def warn_of_plain_site(factory: Any) -> None:
+def _warn_of_plain_site(factory: Any) -> None:
     """Warn of a factory for HTTP that does not drain by request, though one that does could take its place.
 
     Args:
@@ -65,7 +59,9 @@ def warn_of_plain_site(factory: Any) -> None:
     """
     while (inner := getattr(factory, "wrappedFactory", None)) is not None:
         factory = inner
-    if any((cls.__module__, cls.__name__) == ("twisted.web.http", "HTTPFactory") for cls in type(factory).__mro__):
+    if not IDrainingFactory.providedBy(factory) and any(
+        (cls.__module__, cls.__name__) == ("twisted.web.http", "HTTPFactory") for cls in type(factory).__mro__
+    ):
         _log.warn(
             "{factory} is drained by connection: clients that keep theirs open hold up the end, until the deadline; "
             "twisted_node.web.DrainingSite is drained by request",

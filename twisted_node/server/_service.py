@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted_node._seconds import check_seconds
 from twisted_node._typing import AnyEndpoint, AnyFactory
 from twisted_node.drain import Drain, Statistics
-from twisted_node.server._checks import binds_tcp, check_drain, check_endpoint, check_factory, warn_of_plain_site
+from twisted_node.server._checks import binds_tcp, check_drain, check_endpoint_and_factory
 from twisted_node.server._connections import Connections
 from twisted_node.server._listening import Listener
 from twisted_node.server._shutdown import Shutdown
@@ -103,12 +103,9 @@ class DrainingService(Service):
             MisuseError: an argument is not what it should be; or the factory works with another drain.
             CannotListenError: the service has started, and the port cannot be bound.
         """
-        check_endpoint(endpoint)
-        check_factory(factory)
-        ours = tracked(factory, self.connections, self.drain)
-        if ours is not factory:
-            warn_of_plain_site(factory)
-        listener = Listener(endpoint, ours, self.drain.timers, self.connections.linger)
+        check_endpoint_and_factory(endpoint, factory)
+        factory = tracked(factory, self.connections, self.drain)
+        listener = Listener(endpoint, factory, self.drain.timers, self.connections.linger)
         if self.drain.refusing:
             _log.warn("not listening on {endpoint}: the drain has begun", endpoint=endpoint)
         elif self.running:
