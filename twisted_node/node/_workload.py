@@ -41,7 +41,7 @@ class _Processing(Deferred[Body]):
 
 
 def _stop(processing: Any) -> None:
-    processing._timer.cancel()
+    processing._timer.cancel()  # noqa: SLF001 - a method would refer to its object, and so make a cycle
 
 
 def answer_requests(node: Node) -> None:

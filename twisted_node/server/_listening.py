@@ -145,6 +145,12 @@ class Listener:
         if self._wait is not None:
             self._wait.end()
 
+    def close_copy(self) -> None:
+        """Close the listening socket in a child that was forked."""
+        listening: socket.socket | None = getattr(self._port, "socket", None)
+        if listening is not None:
+            listening.close()
+
     def _close_tcp(self, port: tcp.Port, expects_clients: bool) -> Deferred[None]:
         cookies = cookies_sent() > self._cookies_before
         door = Door(port.socket, cookies=cookies)
@@ -181,9 +187,7 @@ def close_copies() -> None:
     Nobody calls a reactor here: the child's would act on what it shares with its parent's.
     """
     for listener in list(_listeners):
-        listening: socket.socket | None = getattr(listener._port, "socket", None)
-        if listening is not None:
-            listening.close()
+        listener.close_copy()
 
 
 def _not_listening(failure: Failure) -> None:
