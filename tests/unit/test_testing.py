@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.static import Data
@@ -23,6 +24,7 @@ from twisted_node.node._factory import NodeFactory
 from twisted_node.node._handlers import Request
 from twisted_node.node._node import Node
 from twisted_node.testing import MemoryClient, MemoryEndpoint, MemoryServer
+from twisted_node.testing._turns import Turns
 from twisted_node.web import DrainingSite
 
 
@@ -411,3 +413,38 @@ class DocumentTests(SynchronousTestCase):
         result = unittest.TestResult()
         unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
         self.assertEqual((result.errors, result.failures, result.testsRun), ([], [], 2))
+
+
+class TurnsTests(SynchronousTestCase):
+    """The turns of a reactor that is not there."""
+
+    def test_closed_by_another(self) -> None:
+        """A connection that another one closes in the same turn is not read any more."""
+        turns = Turns()
+
+        class Quarrelsome:
+            other: Quarrelsome
+            reads = 0
+
+            def can_write(self) -> bool:
+                return False
+
+            def can_read(self) -> bool:
+                return not self.reads
+
+            def doWrite(self) -> None:
+                """It never writes."""
+
+            def doRead(self) -> None:
+                self.reads += 1
+                turns.removeReader(self.other)
+
+            def connectionLost(self, reason: Failure) -> None:
+                """It never is."""
+
+        first, second = Quarrelsome(), Quarrelsome()
+        first.other, second.other = second, first
+        with turns:
+            turns.addReader(first)
+            turns.addReader(second)
+        self.assertEqual((first.reads, second.reads), (1, 0))

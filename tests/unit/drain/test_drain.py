@@ -48,6 +48,17 @@ class TrackTests(DrainTestCase):
         self.assertEqual((self.drain.in_flight, outcomes), (0, ["result"]))
         self.assertEqual(self.drain.counts.finished, 1)
 
+    def test_turned_away(self) -> None:
+        """Work that is refused after all counts as refused, once, and not as finished; what has ended does not."""
+        work: Deferred[None] = Deferred()
+        ours = self.drain.track("work", work)
+        self.drain.turn_away(ours)
+        self.drain.turn_away(ours)
+        self.successResultOf(ours)
+        work.callback(None)
+        counts = self.drain.counts
+        self.assertEqual((self.drain.in_flight, counts.refused, counts.finished), (0, 1, 0))
+
     def test_failure(self) -> None:
         """A failure is an end like any other, and is passed on; nobody else logs it."""
         work, outcomes = self.track()

@@ -10,6 +10,7 @@ from twisted.internet.error import CannotListenError
 
 from tests.support.admin import figures
 from tests.support.admin_client import AdminCase, AdminClient
+from twisted_node.testing import MemoryEndpoint
 from twisted_node.watch._admin import Admin
 from twisted_node.watch._metrics import Metrics
 
@@ -26,6 +27,13 @@ class AdminTests(AdminCase):
         self.drain.begin(10, "SIGTERM")
         self.assertEqual(client.get("/livez")[::2], (200, "ok\n"))
         self.assertEqual(client.get("/readyz")[::2], (503, "draining: SIGTERM\n"))
+
+    def test_privileges(self) -> None:
+        """Only a TCP port is bound before privileges are dropped; any other endpoint waits for the start."""
+        endpoint = MemoryEndpoint()
+        admin = Admin(self.service, endpoint, Metrics(self.service))
+        admin.privilegedStartService()
+        self.assertIs(admin.listener.host, None)
 
     def test_not_started(self) -> None:
         """Before the listeners are bound it is not ready."""

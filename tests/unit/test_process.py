@@ -1,0 +1,85 @@
+"""``own_process``: what it refuses, and what a child that is forked lets go of."""
+
+from __future__ import annotations
+
+import atexit
+import signal
+import socket
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_node import Drain, DrainingService, MisuseError, own_process, process
+from twisted_node.process import SIGNALS
+from twisted_node.server._listening import Listener, close_copies
+from twisted_node.testing import MemoryServer
+
+
+class OwnProcessTests(SynchronousTestCase):
+    """A process that nobody owns yet."""
+
+    def setUp(self) -> None:
+        self.owners: list[Any] = []
+        self.patch(process, "_owners", self.owners)
+        self.reactor: Any = MemoryReactorClock()
+        clock = Clock()
+        self.service = DrainingService(Drain(clock, clock.seconds))
+
+    def refusal(self, service: Any, reactor: Any) -> str:
+        """The error of a call."""
+        return str(self.assertRaises(MisuseError, own_process, service, reactor))
+
+    def test_arguments(self) -> None:
+        """An argument that is none is named, with what was expected; nothing has changed by it."""
+        self.assertIn("service: expected a DrainingService, got", self.refusal(self.reactor, self.service))
+        self.assertIn("reactor: expected a reactor, got", self.refusal(self.service, Clock()))
+        self.assertEqual(self.owners, [])
+
+    def test_main_thread(self) -> None:
+        """Only the main thread handles signals."""
+        said: list[str] = []
+        thread = threading.Thread(target=lambda: said.append(self.refusal(self.service, self.reactor)))
+        thread.start()
+        thread.join()
+        self.assertIn("expected to be called in the main thread", said[0])
+
+    def test_twice(self) -> None:
+        """A process ends with one service."""
+        self.owners.append(object())
+        self.assertIn("expected to be called once", self.refusal(self.service, self.reactor))
+
+    def test_forked_child(self) -> None:
+        """A child handles signals as before, wakes no reactor, and has no exit hook of ours."""
+        wakeup = signal.set_wakeup_fd(-1)
+        self.addCleanup(signal.set_wakeup_fd, wakeup)
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        own_process(self.service, self.reactor)
+        (owner,) = self.owners
+        self.assertEqual({signal.getsignal(number) for number in SIGNALS} - {signal.SIG_IGN}, {owner._signalled})
+        atexit.register(owner._exit)
+        # One that the program handles itself by now is left to it.
+        self.addCleanup(signal.signal, signal.SIGHUP, before[signal.SIGHUP])
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        owner._disown()
+        after = {number: signal.getsignal(number) for number in SIGNALS}
+        self.assertEqual(after, {**before, signal.SIGHUP: signal.SIG_IGN})
+        self.assertEqual(signal.set_wakeup_fd(-1), -1)
+
+
+class CopyTests(SynchronousTestCase):
+    """Listening sockets in a child that was forked."""
+
+    def test_closed(self) -> None:
+        """Each that is open is closed."""
+        listening = socket.socket()
+        self.addCleanup(listening.close)
+        listener, closed = (Listener(MemoryServer, Factory()) for _ in range(2))  # type: ignore[arg-type] # not opened
+        listener._port = SimpleNamespace(socket=listening)  # type: ignore[assignment] # as much of one as is looked at
+        close_copies()
+        self.assertEqual(listening.fileno(), -1)
+        self.assertIs(closed._port, None)
