@@ -61,7 +61,8 @@ class WatchdogTests(SignalsTestCase):
         with Stopwatch() as watch:
             process.signal()
             self.assertEqual(process.wait(), 1)
-        self.assertLess(watch.seconds, watch.allow(5))
+        # Without a second signal it takes the drain timeout, 25 s. To save coverage beside a busy thread takes seconds.
+        self.assertLess(watch.seconds, 15)
         self.assertIn("not ended in time", process.log)
 
 
