@@ -25,7 +25,9 @@ _PLAIN_WORDS = (
     (r"got an unexpected keyword argument ('.*')", r"\1= is no part of such an endpoint"),
     (r"invalid literal for int\(\) with base 10: (.*)", r"expected a number, got \1"),
     (r"invalid literal for int\(\) with base 8: (.*)", r"expected a mode such as 660, got \1"),
+    # The second is what older Pythons say of a number beyond a C integer.
     (r"bind\(\): port must be 0-65535\.?", "expected a port from 0 to 65535"),
+    (r"Python int too large to convert to C long", "expected a port from 0 to 65535"),
     (r"module 'socket' has no attribute 'AF_(.*)'", r"domain: expected INET, INET6 or UNIX, got '\1'"),
     (r"module 'OpenSSL.SSL' has no attribute ('.*')", r"sslmethod: OpenSSL has no \1"),
 )

@@ -144,7 +144,7 @@ class EndpointTests(SynchronousTestCase):
         )
         said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
         needed = "{}: needs the tls extra: pip install 'twisted-node[tls]'\n"
-        unknown = "Unknown endpoint type: 'tls'\n"
+        unknown = "unknown kind of endpoint: 'tls'; expected one such as tcp:7000 or unix:/run/node\n"
         self.assertEqual(said, needed.format("ssl") * 2 + (needed.format("tls") if HAS_TLS_ENDPOINT else unknown))
 
 
