@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 import tempfile
 from functools import cache
 from typing import Any
@@ -21,6 +25,8 @@ from tests.support.lines import message
 from tests.support.patience import PATIENCE
 from tests.support.processes import RUNNERS, Process
 from tests.support.sockets import connect, read_to_end
+from tests.support.systemd import ACTIVATE
+from twisted_node._version import VERSION
 
 OPTIONS = (
     "--headless=new",
@@ -58,6 +64,13 @@ for (const element of document.querySelectorAll("h1, h2, p, dt, dd, th, td, span
   if (box.right > innerWidth + 1) faults.push(`too wide: ${element.textContent}`);
 }
 return faults;
+"""
+
+#: Keeps each phase that the page shows from now on, however briefly.
+REMEMBER_PHASES = """
+window.phases = [];
+const phase = document.getElementById("phase");
+new MutationObserver(() => phases.push(phase.textContent)).observe(phase, {childList: true, subtree: true});
 """
 
 
@@ -135,6 +148,8 @@ class BrowserTests(SynchronousTestCase):
                 client.sendall(message("tcp_request", number, src, latency_ms=3500 + 50 * number))
             self.wait(lambda _: self.text("in-flight") == "30")
             self.assertEqual(self.text("connections"), "1")
+            about = r"^Node\nn1\nServing for\n\d+ s\nProcess\n{}\ntwisted_node\n{}$"
+            self.assertRegex(self.text("about"), about.format(process.popen.pid, re.escape(VERSION)))
             self.assertIn("tcp_request 1 from <b>shop</b>", self.text("oldest"))
             self.look("serving", dark=False, width=1000, height=1100)
             process.signal()
@@ -177,6 +192,38 @@ class BrowserTests(SynchronousTestCase):
         successor = Process(*RUNNERS["python"], f"--admin=tcp:{admin}:interface=127.0.0.1")
         self.addCleanup(successor.end)
         self.wait_for_phase("serving")
+
+    def activate(self, listener: socket.socket) -> Process:
+        """Start a node whose admin endpoint is a socket that we hold."""
+        number, admin = str(listener.fileno()), "--admin=systemd:domain=INET:index=0"
+        process = Process(
+            *(sys.executable, "-c", ACTIVATE, number, *RUNNERS["python"], admin, "--listen", LOCAL),
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        self.addCleanup(process.end)
+        process.ports(2)
+        return process
+
+    def test_successor(self) -> None:
+        """If another process answers at the address already when one ends, the page goes over to that, never gone."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            first = self.activate(listener)
+            self.browser.get(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+            self.wait(lambda _: self.text("pid") == str(first.popen.pid))
+            self.browser.execute_script(REMEMBER_PHASES)
+            second = self.activate(listener)
+            first.signal()
+            self.wait(lambda _: self.text("pid") == str(second.popen.pid))
+            self.assertEqual(first.wait(), 0, first.log)
+            self.assertEqual(self.text("sentence"), "Taking requests.")
+            phases = self.browser.execute_script("return phases")
+            self.assertIn("drained", phases)
+            self.assertNotIn("gone", phases)
+            second.signal()
+            self.wait_for_phase("gone")
+            self.assertEqual(second.wait(), 0, second.log)
 
     def test_stuck(self) -> None:
         """A process that is there and does not stir is told from one that has gone."""
