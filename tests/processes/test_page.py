@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
 import shutil
 import signal
 import socket
@@ -148,8 +147,10 @@ class BrowserTests(SynchronousTestCase):
                 client.sendall(message("tcp_request", number, src, latency_ms=3500 + 50 * number))
             self.wait(lambda _: self.text("in-flight") == "30")
             self.assertEqual(self.text("connections"), "1")
-            about = r"^Node\nn1\nServing for\n\d+ s\nProcess\n{}\ntwisted_node\n{}$"
-            self.assertRegex(self.text("about"), about.format(process.popen.pid, re.escape(VERSION)))
+            about = [self.text(name) for name in ("where", "node-id", "pid", "version")]
+            expected = [f"127.0.0.1:{admin}", "node n1", f"pid {process.popen.pid}", f"twisted_node {VERSION}"]
+            self.assertEqual(about, expected)
+            self.assertRegex(self.text("uptime"), r"^up (\d+ min )?\d+ s$")
             self.assertIn("tcp_request 1 from <b>shop</b>", self.text("oldest"))
             self.look("serving", dark=False, width=1000, height=1100)
             process.signal()
@@ -181,6 +182,15 @@ class BrowserTests(SynchronousTestCase):
         others = [entry for entry in self.browser.get_log("browser") if entry["source"] != "network"]
         self.assertEqual(others, [], "the browser complains of nothing but the server's absence")
 
+    def test_long_name(self) -> None:
+        """A node's name is shown as it is, and as long as it is, also on a phone."""
+        name = "<b>n1</b>" + "x" * 100
+        _, admin, _ = self.start(f"--node-id={name}")
+        self.browser.get(f"http://127.0.0.1:{admin}/")
+        self.wait_for_phase("serving")
+        self.assertEqual(self.text("node-id"), f"node {name}")
+        self.look("long-name-phone", dark=False, width=360, height=740)
+
     def test_killed_and_back(self) -> None:
         """A process that goes without a word is missed, and the next one at the same address is shown."""
         process, admin, _ = self.start()
@@ -211,11 +221,11 @@ class BrowserTests(SynchronousTestCase):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             first = self.activate(listener)
             self.browser.get(f"http://127.0.0.1:{listener.getsockname()[1]}/")
-            self.wait(lambda _: self.text("pid") == str(first.popen.pid))
+            self.wait(lambda _: self.text("pid") == f"pid {first.popen.pid}")
             self.browser.execute_script(REMEMBER_PHASES)
             second = self.activate(listener)
             first.signal()
-            self.wait(lambda _: self.text("pid") == str(second.popen.pid))
+            self.wait(lambda _: self.text("pid") == f"pid {second.popen.pid}")
             self.assertEqual(first.wait(), 0, first.log)
             self.assertEqual(self.text("sentence"), "Taking requests.")
             phases = self.browser.execute_script("return phases")

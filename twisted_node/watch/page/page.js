@@ -21,7 +21,6 @@ function seconds(ms) {
 }
 
 function uptime(s) {
-  if (s === null) return "not yet";
   const [days, hours, minutes] = [s / 86400, s / 3600 % 24, s / 60 % 60].map(Math.floor);
   if (days) return `${days} d ${hours} h`;
   if (hours) return `${hours} h ${minutes} min`;
@@ -77,11 +76,10 @@ function show_oldest(oldest) {
 }
 
 function show_about(status) {
-  by_id("node").hidden = status.node_id === null;
-  by_id("node-id").textContent = status.node_id;
-  by_id("uptime").textContent = uptime(status.uptime_s);
-  by_id("pid").textContent = status.pid;
-  by_id("version").textContent = status.version;
+  by_id("node-id").textContent = status.node_id === null ? "" : `node ${status.node_id}`;
+  by_id("pid").textContent = `pid ${status.pid}`;
+  by_id("uptime").textContent = status.uptime_s === null ? "not started" : `up ${uptime(status.uptime_s)}`;
+  by_id("version").textContent = `twisted_node ${status.version}`;
 }
 
 function show(status) {
