@@ -64,6 +64,8 @@ class DrainingService(Service):
         self.clock = drain.clock
         self.lame_duck = lame_duck
         self.connections = Connections(drain.timers, linger)
+        # On the drain's monotonic clock, in seconds.
+        self._started_at: float | None = None
         self._shutdown = Shutdown(drain, self.connections, drain_timeout=drain_timeout, ends_with_drain=ends_with_drain)
 
     @property
@@ -80,6 +82,11 @@ class DrainingService(Service):
     def state(self) -> ServiceState:
         """Where the service is."""
         return self._shutdown.state
+
+    @property
+    def uptime(self) -> float | None:
+        """Seconds since the service began to serve, on the drain's monotonic clock; None before it has started."""
+        return None if self._started_at is None else self.drain.monotonic() - self._started_at
 
     @property
     def ends_by(self) -> float | None:
@@ -146,6 +153,8 @@ class DrainingService(Service):
             return
         super().startService()
         self._open(self._shutdown.listeners)
+        if self._started_at is None:
+            self._started_at = self.drain.monotonic()
 
     def _open(self, listeners: Iterable[Listener]) -> None:
         try:
