@@ -12,7 +12,6 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -211,4 +210,4 @@ class _Owner:
             bites_at = (self._service.ends_by or now) + _WATCHDOG_SECONDS
             # A little later than the watchdog, which does not live as long.
             seconds = max(0.0, bites_at - now) + 0.1
-            prepare_teardown(status, (sys.modules["__main__"].__dict__, self._namespace), SIGNALS, seconds)
+            prepare_teardown(status, self._namespace, SIGNALS, seconds)
