@@ -1,9 +1,8 @@
 """The last moments of the process: its exit status, and what becomes of the program's own objects.
 
-Python's teardown searches all objects, more than once, for those that only refer to each other, and empties all modules:
-50 to 100 ms. Few of what it finds have anything to do. So the program's own modules are emptied first, then we look once
-for what is left and has to do something: open files, and objects with a finaliser. Then all is frozen, which ends the
-search.
+Python's teardown searches all objects, more than once, for those that only refer to each other, and empties all
+modules: 50 to 100 ms. Few of them have anything to do. So the program's own modules are emptied first; then we look
+once for what is left and has something to do: open files, and objects with a finaliser. The rest is frozen.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import gc
 import os
 import signal
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from io import BufferedIOBase, BufferedRandom, BufferedWriter, BytesIO, IOBase, RawIOBase, StringIO
@@ -23,7 +21,7 @@ from itertools import compress
 from types import FunctionType, ModuleType
 from typing import Any
 
-__all__ = ["LastModule", "exit_promptly", "finalise", "prepare_teardown", "with_finalisers"]
+__all__ = ["Last", "exit_promptly", "finalise", "prepare_teardown", "with_finalisers"]
 
 _STANDARD_ERROR = 2
 
@@ -65,24 +63,23 @@ def prepare_teardown(status: int, namespace: dict[str, Any], signals: Iterable[s
     faulthandler.dump_traceback_later(seconds, exit=True, file=_STANDARD_ERROR)
     if status:
         _set_status(status)
-    # Python's first search comes before the last module's turn.
+    # Python's first search comes before our turn.
     gc.disable()
-    modules = tuple(sys.modules.values())
-    last = LastModule((namespace, *_own_namespaces(modules)), signals, _finalise_all, modules)
-    sys.modules[last.__name__] = last
+    # Of all that Python lets go of when its teardown begins, this name is the first that nobody uses. An interactive
+    # Python would prompt with it.
+    sys.ps2 = Last([vars(sys.modules["__main__"]), namespace, *_own_namespaces()], signals, _finalise_all)
 
 
-def _own_namespaces(modules: Iterable[ModuleType]) -> list[dict[str, Any]]:
+def _own_namespaces() -> list[dict[str, Any]]:
     """List the globals of the program's own modules: those that are part of no library; the last imported one first."""
-    libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    own = [
-        vars(module)
-        for module in modules
-        if isinstance(module, ModuleType)
-        and not str(getattr(module, "__file__", None) or libraries[0]).startswith(libraries)
-        and module.__name__.partition(".")[0] != __package__
-    ]
-    return [vars(sys.modules["__main__"]), *reversed(own)]
+    standard_library = os.path.dirname(os.__file__)
+    own = []
+    for name, module in list(sys.modules.items()):
+        file = str(getattr(module, "__file__", None) or standard_library)
+        installed = file.startswith(standard_library) or "-packages/" in file or name.partition(".")[0] == __package__
+        if isinstance(module, ModuleType) and not installed:
+            own.append(vars(module))
+    return own[::-1]
 
 
 def _set_status(status: int) -> None:
@@ -93,7 +90,7 @@ def _set_status(status: int) -> None:
         c_library.__cxa_atexit(ctypes.cast(function, ctypes.c_void_p), ctypes.c_void_p(argument), None)
 
 
-class LastModule(ModuleType):
+class Last:
     """Lets go of the program's own objects when the teardown begins: no thread runs then, and all modules still work.
 
     Python's own order is another: it may empty a library before the module whose objects need it to end properly.
@@ -102,21 +99,14 @@ class LastModule(ModuleType):
         namespaces: the globals of modules, those that depend on others first.
         signals: are ignored from then on.
         then: is called in the end.
-        modules: stay until then.
     """
 
     def __init__(
-        self,
-        namespaces: Iterable[dict[str, Any]],
-        signals: Iterable[signal.Signals],
-        then: Callable[[], object],
-        modules: Iterable[ModuleType] = (),
+        self, namespaces: Iterable[dict[str, Any]], signals: Iterable[signal.Signals], then: Callable[[], object]
     ) -> None:
-        super().__init__(f"{__name__}.last")
         self._namespaces = tuple(namespaces)
         self._signals = tuple(signals)
         self._then = then
-        self._modules = tuple(modules)
 
     def __del__(self) -> None:
         """Ignore the signals, and let go of all objects but code and constants, the newest first."""
@@ -138,6 +128,10 @@ def _finalise_all() -> None:
     objects.reverse()
     for each in with_finalisers(objects):
         finalise(each)
+    # Python would empty the modules one by one. Nothing but the collector could free this list.
+    kept: list[object] = list(sys.modules.values())
+    kept.append(kept)
+    sys.modules.update(dict.fromkeys(sys.modules))  # type: ignore[arg-type] # as Python does it, one after the other
     gc.freeze()
 
 
@@ -161,8 +155,8 @@ def with_finalisers(objects: list[object]) -> list[object]:
 def _has_finaliser(kind: type) -> bool:
     if issubclass(kind, _FILE):
         return kind not in _IN_MEMORY
-    # The last module's own runs already.
-    return isinstance(getattr(kind, "__del__", None), FunctionType) and kind is not LastModule
+    # Our own runs already.
+    return isinstance(getattr(kind, "__del__", None), FunctionType) and kind is not Last
 
 
 def _order(kind: type) -> int:
