@@ -128,9 +128,9 @@ def _finalise_all() -> None:
     objects.reverse()
     for each in with_finalisers(objects):
         finalise(each)
-    # Python would empty the modules one by one. Nothing but the collector could free this list.
-    kept: list[object] = list(sys.modules.values())
-    kept.append(kept)
+    # Python would empty the modules one by one, and free what they hold. Only the collector could free this list.
+    objects.append(objects)
+    objects.extend(sys.modules.values())
     sys.modules.update(dict.fromkeys(sys.modules))  # type: ignore[arg-type] # as Python does it, one after the other
     gc.freeze()
 
@@ -148,7 +148,7 @@ def with_finalisers(objects: list[object]) -> list[object]:
     types = list(map(type, objects))
     kinds = {kind: _order(kind) for kind in set(types) if _has_finaliser(kind)}
     streams = {id(part) for stream in (sys.__stdin__, sys.__stdout__, sys.__stderr__) for part in _layers(stream)}
-    found = [each for each in compress(objects, map(kinds.__contains__, types)) if id(each) not in streams]
+    found = [each for each in compress(objects, map(set(kinds).__contains__, types)) if id(each) not in streams]
     return sorted(found, key=lambda each: kinds[type(each)])
 
 
