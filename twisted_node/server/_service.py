@@ -92,9 +92,19 @@ class DrainingService(Service):
     def ends_by(self) -> float | None:
         """By when it is over, but for a grace of at most a second; on the drain's monotonic clock, in seconds.
 
-        None until the end was asked for.
+        None until the end is asked for. From then on, in a lame duck too, it may come nearer, and never goes away.
         """
-        return self._shutdown.ends_by
+        return self._shutdown.end_deadline.at
+
+    def would_end_by(self, *, lame_duck: float = 0.0) -> float:
+        """Say what :attr:`ends_by` is if the end is asked for now.
+
+        It changes nothing and takes no lock, so that a signal handler may ask.
+
+        Args:
+            lame_duck: as for :meth:`end`, in seconds.
+        """
+        return self._shutdown.would_end_by(lame_duck)
 
     def listen(self, endpoint: AnyEndpoint, factory: AnyFactory) -> Listener:
         """Have the service listen, from its start to its drain; at once if it has started.
@@ -198,7 +208,6 @@ class DrainingService(Service):
         """Have a function told by when it is over.
 
         Args:
-            watcher: called with the time on the drain's monotonic clock, in seconds, when the end is asked for and
-                whenever it is brought nearer. Connections have a grace of at most MAX_GRACE seconds more.
+            watcher: called with :attr:`ends_by` when the end is asked for, and whenever it is brought nearer.
         """
-        self._shutdown.end_watchers.append(watcher)
+        self._shutdown.end_deadline.watch(watcher)

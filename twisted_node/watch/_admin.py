@@ -66,7 +66,7 @@ class Admin(Service):
         self._events = Events(service, metrics)
         self._factory = _Factory(site(service, self._events, metrics, may_drain=may_drain, hosts=_read_hosts(hosts)))
         #: Where it listens; its ``host`` is known once it does.
-        self.listener = Listener(endpoint, self._factory)
+        self.listener = Listener(endpoint, self._factory, service.drain.timers, patience=0)
         service.stop_after_drain(self._end)
 
     def privilegedStartService(self) -> None:

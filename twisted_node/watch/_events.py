@@ -43,7 +43,7 @@ class Events:
         self._streams: set[_Stream] = set()
         self._ended = False
         self._loop = LoopingCall(self._sample)
-        self._loop.clock = service.clock
+        self._loop.clock = service.drain.timers
 
     def start(self) -> None:
         """Begin to take samples."""
