@@ -14,8 +14,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from benchmarks.delay_line import FAR, FAR6, DelayLine, why_not
+from benchmarks.ordinary_user import NOBODY, READER
 from tests.support.certificates import Certificates
-from tests.support.delay_line import FAR, FAR6, DelayLine, why_not
 from tests.support.paths import ROOT
 from tests.support.processes import RUNNERS, Process, unmeasured
 
@@ -24,15 +25,6 @@ FINE = {"answered", "told", "refused"}
 
 #: An endpoint for IPv4 and IPv6.
 IPV6 = r"tcp:0:interface=\:\:"
-
-#: An ordinary user, who can get no privilege back.
-NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
-
-#: The same, but for the right to read all files.
-READER = [
-    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all,+dac_read_search"),
-    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
-]
 
 
 def nobody(*files: Path) -> list[str]:
