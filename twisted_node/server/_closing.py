@@ -169,7 +169,9 @@ class GracefulClose:
 
     def _linger_is_over(self) -> None:
         self._timer = None
-        before, self._untaken = self._untaken or 0, untaken_bytes(self._raw)
+        before = self._untaken or 0
+        # Once it is 0 it stays so, as in has_unsent.
+        self._untaken = untaken_bytes(self._raw) if before else 0
         if self._untaken and (self._untaken < before or self._will_be_ended()):
             self._timer = self._clock.callLater(max(self._linger, _SHORTEST_WAIT), self._linger_is_over)
         else:
