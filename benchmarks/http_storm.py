@@ -25,7 +25,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["CLIENTS", "Result", "Storm"]
+__all__ = ["CLIENTS", "CROSSING", "Result", "Storm"]
 
 #: How many clients of each kind.
 CLIENTS = {"in_flight": 40, "keep_alive": 20, "half_sent": 10, "idle": 20, "reconnecting": 20}

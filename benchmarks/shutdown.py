@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.delay_line import FAR, DelayLine, why_not
-from benchmarks.http_storm import CLIENTS, Result
+from benchmarks.http_storm import CLIENTS, CROSSING, Result
 from benchmarks.one_stop import GRACE, ROOT, SERVERS, Stop, stop_once
 from benchmarks.ordinary_user import READER
 
@@ -51,14 +51,15 @@ def spread(values: Sequence[float]) -> str:
 def table(near: Stops, far: Stops) -> str:
     """Write a row for each server; of what is far only the losses, since times there are those of the way."""
     half_sent = CLIENTS["half_sent"]
-    head = ["server", "lost per stop", "lost, 40 ms away", "refused (503)", f"half-sent answered, of {half_sent}"]
-    rows = [[*head, "last answer to end, ms", "exit status"]]
+    head = ["server", "lost per stop", "lost, 40 ms away", "of these may have crossed"]
+    rows = [[*head, "refused (503)", f"half-sent answered, of {half_sent}", "last answer to end, ms", "exit status"]]
     for name, runs in near.items():
         rows.append(
             [
                 f"{name} {version(PACKAGES.get(name, name))}",
                 spread([run.lost for run in runs]),
                 spread([run.lost for run in far[name]]) if far else "",
+                spread([run.result.crossed for run in far[name]]) if far else "",
                 spread([run.result.refused for run in runs]),
                 spread([run.result.half_sent_answered for run in runs]),
                 spread([run.lag * 1000 for run in runs]),
@@ -67,7 +68,7 @@ def table(near: Stops, far: Stops) -> str:
         )
     if not far:
         for row in rows:
-            del row[2]
+            del row[2:4]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rows.insert(1, ["-" * width for width in widths])
     return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)
@@ -100,6 +101,8 @@ def draw(near: Stops, far: Stops, path: Path) -> None:
     rows[-1].set_xscale("symlog", linthresh=10)
     rows[-1].set_xlim(0, 10 * max(lags))
     rows[-1].set_xticks([0, 10, 100, 1000], ["0", "10", "100", "1000"])
+    for axes in rows[:-1]:
+        axes.set_xlim(0, 1.15 * max(max(values) for values in list(charts.values())[:-1]))
     rows[0].invert_yaxis()
     figure.savefig(path, dpi=110)
 
@@ -112,8 +115,8 @@ def document(near: Stops, far: Stops, count: int) -> str:
             `--stops 10`. Each server is stopped {count} times by SIGTERM, in turn, on Python
             {platform.python_version()} and {os.cpu_count()} cores shared with the clients, in one process or worker.
             The load averages when it ended were {load}. The median, and in brackets the least and the most:""",
-        "settings": f"""Each drains as its documents say, for as long as a setting says: {
-            ", ".join(f"{name}, {grace}" for name, grace in GRACE.items())
+        "settings": f"""Each drains as its documents say, for as long as a setting says. {
+            "; ".join(f"{name}: {grace}" for name, grace in GRACE.items())
         }. twisted.web's own Site has no such setting. All have a queue of 1,024
             connections (`backlog`), so that none overflows; all else is at its default.""",
         "storm": f"""The storm: {CLIENTS["in_flight"]} clients with a request of 50 to 400 ms in flight;
@@ -124,10 +127,12 @@ def document(near: Stops, far: Stops, count: int) -> str:
             or a connection that was made, and reset before its first request could be sent. A client that keeps its
             connection looks whether the server has closed it before each request. A connection refused is not lost, nor
             is a 503: nothing was started, and the client knows.""",
-        "far": """40 ms away: the same storm, in a network namespace of its own, on a line to the server's that takes 20
-            ms each way. The server runs there as an ordinary user, without privileges (but that it may read all files).
-            A connection is made on its client's side 20 ms before it is on the server's, and a close takes 20 ms to its
-            client, in which requests may cross it: those are lost too.""",
+        "far": f"""40 ms away: the same storm, in a network namespace of its own, on a line to the server's that takes
+            20 ms each way. The server runs there as an ordinary user, without privileges (but that it may read all
+            files). A connection is made on its client's side 20 ms before it is on the server's, and a close takes 20 ms to its
+            client. A request that meets it on its way has crossed it: counted here is what was sent on a kept
+            connection whose client then read a clean end within {(ROUND_TRIP + CROSSING) * 1000:.0f} ms. It is lost all
+            the same, but its client may know that it was not started.""",
     }
     text = {
         name: textwrap.fill(" ".join(paragraph.split()), 120, break_on_hyphens=False)
