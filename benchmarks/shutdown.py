@@ -129,8 +129,8 @@ def document(near: Stops, far: Stops, count: int) -> str:
             is a 503: nothing was started, and the client knows.""",
         "far": f"""40 ms away: the same storm, in a network namespace of its own, on a line to the server's that takes
             20 ms each way. The server runs there as an ordinary user, without privileges (but that it may read all
-            files). A connection is made on its client's side 20 ms before it is on the server's, and a close takes 20 ms to its
-            client. A request that meets it on its way has crossed it: counted here is what was sent on a kept
+            files). A connection is made on its client's side 20 ms before it is on the server's, and a close takes 20
+            ms to its client. A request that meets it on its way has crossed it: counted here is what was sent on a kept
             connection whose client then read a clean end within {(ROUND_TRIP + CROSSING) * 1000:.0f} ms. It is lost all
             the same, but its client may know that it was not started.""",
     }
