@@ -65,7 +65,10 @@ class MonotonicTimers:
     def __init__(self, reactor: Any) -> None:
         import ctypes
 
+        from twisted.internet.base import DelayedCall
+
         self._reactor = reactor
+        self._make_call = DelayedCall
         self._libc: Any = ctypes.CDLL(None, use_errno=True)
         self._descriptor: int = self._libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._descriptor < 0:
@@ -85,9 +88,7 @@ class MonotonicTimers:
         self, delay: float, function: Callable[..., object], *args: Any, **options: Any
     ) -> DelayedCall:
         """Call a function in so many seconds."""
-        from twisted.internet.base import DelayedCall
-
-        call = DelayedCall(
+        call = self._make_call(
             self.seconds() + delay, function, args, options, self._call_cancelled, self._call_moved, self.seconds
         )
         heapq.heappush(self._pending, call)
