@@ -81,7 +81,8 @@ class Connection:
         self.paused = False
         #: Whether its TLS handshake is under way.
         self.in_handshake = False
-        #: When it was opened, and when something was last heard or answered, on the clock of the connections.
+        #: When it was opened or, with TLS, when its client's first words may be here at the earliest; and when
+        #: something was last heard or answered. On the clock of the connections.
         self.opened_at = self.active_at = connections.clock.seconds()
         self._connections = connections
         self._close = close
@@ -116,9 +117,14 @@ class Connection:
         self.active_at = self._connections.clock.seconds()
 
     def handshake_completed(self) -> None:
-        """Learn that the TLS handshake is over: only now can the client say its first words."""
+        """Learn that the TLS handshake is over: only now can the client say its first words.
+
+        They may still need a round trip: with TLS 1.2 the client learns only now that the handshake is over, and with
+        TLS 1.3 its kernel may hold them back until we have acknowledged the end of it. The handshake took one too.
+        """
         self.in_handshake = False
-        self.opened_at = self._connections.clock.seconds()
+        now = self._connections.clock.seconds()
+        self.opened_at = now + (now - self.opened_at)
 
     def look_again(self) -> None:
         """Check whether the connection can be finished now, because something on it has changed."""
