@@ -11,7 +11,7 @@ says later is dropped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, race, succeed
@@ -76,6 +76,11 @@ class Drain:
     def in_flight(self) -> int:
         """How many pieces of work are in flight."""
         return len(self._work)
+
+    @property
+    def work(self) -> Sized:
+        """The work in flight, now and later, for those who count it very often: ``len`` of it is :attr:`in_flight`."""
+        return self._work.held
 
     @property
     def ended(self) -> bool:

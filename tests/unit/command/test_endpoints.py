@@ -43,7 +43,7 @@ def said_of(description: str, error: Exception, option: str = "--admin") -> str:
     return text.removeprefix(named)
 
 
-class EndpointTests(SynchronousTestCase):
+class EndpointStringTests(SynchronousTestCase):
     """Strings that mean something."""
 
     def make(self, description: str) -> Any:

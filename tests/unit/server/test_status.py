@@ -13,7 +13,8 @@ from tests.support.memory import Sink
 from tests.support.visitor import Visitor
 from twisted_node import Drain, DrainingService, DrainTimeout, Node
 from twisted_node.names import printable
-from twisted_node.node._about import answer_statistics
+from twisted_node.node._about import answer_about_drain
+from twisted_node.node._node import requests_of
 from twisted_node.server._status import describe
 
 
@@ -77,10 +78,10 @@ class StatusTests(SynchronousTestCase):
     def ask(self, *, control: bool) -> dict[str, Any]:
         """Send ``statistics`` over a connection."""
         node = Node("n1")
-        answer_statistics(node.registry, self.service)
+        answer_about_drain(node, self.service)
         node.bind(self.drain)
         sink = Sink(control=control)
-        node.receive(message("statistics", 7), sink)
+        requests_of(node).receive(message("statistics", 7), sink)
         (body,) = bodies(sink.take())
         return body
 
