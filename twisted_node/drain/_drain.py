@@ -55,14 +55,15 @@ class Drain:
         #: Where the drain is; only the drain itself moves it.
         self.phase = Phase.SERVING
         self._work = InFlight(self.counts, monotonic)
+        #: The work in flight, now and later, for those who count it very often: its ``len`` is :attr:`in_flight`.
+        self.work: Sized = self._work.held
         self._awaited: list[Deferred[Any]] = []
         self._began = self._ended = 0.0
         self._cut_before = self._cut_by_deadline = 0
         self._oldest_cut: tuple[tuple[object, float], ...] = ()
         self._lame_duck = Deadline(self.timers, monotonic, self._end_lame_duck)
         self._deadline = Deadline(self.timers, monotonic, self._deadline_passed)
-        #: Seconds for the drain that follows a lame duck.
-        self._timeout = 0.0
+        self._timeout = 0.0  # seconds, for the drain that follows a lame duck
         self._time_is_up: Deferred[None] = Deferred()
         self._for_draining: Waiters[None] = Waiters()
         self._for_drained: Waiters[Statistics] = Waiters()
@@ -76,11 +77,6 @@ class Drain:
     def in_flight(self) -> int:
         """How many pieces of work are in flight."""
         return len(self._work)
-
-    @property
-    def work(self) -> Sized:
-        """The work in flight, now and later, for those who count it very often: ``len`` of it is :attr:`in_flight`."""
-        return self._work.held
 
     @property
     def ended(self) -> bool:
@@ -179,8 +175,7 @@ class Drain:
             self._work.cut_for(reason)
             self._lame_duck.stop()
             self.reason, self._began = reason, self.monotonic()
-            # The watchers of the deadline are told before the drain is announced: whoever waits for the drain to begin
-            # may ask at once when it will be over.
+            # First its watchers hear of the deadline: who waits for the drain to begin may ask when it will be over.
             self._deadline.bring_near(self._began + timeout)
             self._for_draining.fire(None)
             self._race()
