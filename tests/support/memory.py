@@ -13,7 +13,6 @@ from twisted_node.node._factory import NodeFactory
 from twisted_node.node._node import Node, requests_of
 from twisted_node.node._workload import answer_requests
 from twisted_node.server._connections import Connections
-from twisted_node.server._service import DrainingService
 
 
 class Sink:
@@ -77,9 +76,9 @@ class House:
         self.drain = Drain(self.clock, self.clock.seconds)
         self.node = Node(node_id)
         answer_requests(self.node)
-        #: Listens nowhere: the connections are the house's own.
-        self.service = DrainingService(self.drain, ends_with_drain=False)
-        answer_about_drain(self.node, self.service)
+        #: As of a service: seconds.
+        self.drain_timeout = 25.0
+        answer_about_drain(self.node, self)
         self.node.bind(self.drain, max_in_flight=max_in_flight)
         self.requests = requests_of(self.node)
         self.connections = Connections(self.clock, linger)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from twisted_node.drain import Phase
+from twisted_node.drain import Drain, Phase
 from twisted_node.names import printable
 from twisted_node.node._handlers import Request
 from twisted_node.node._node import Node
@@ -15,7 +15,7 @@ from twisted_node.node._wire import Body, Milliseconds
 from twisted_node.server._service import DrainingService
 from twisted_node.server._status import describe
 
-__all__ = ["answer_about_drain"]
+__all__ = ["answer_about_drain", "answer_statistics"]
 
 
 class _Shutdown(msgspec.Struct):
@@ -28,14 +28,22 @@ class _NoFields(msgspec.Struct):
     """A request without fields of its own."""
 
 
-def answer_about_drain(node: Node, service: DrainingService) -> None:
-    """Answer ``tcp_drain_status``; and, on standard input and control endpoints, ``tcp_shutdown`` and ``statistics``.
+class _HasDrain(Protocol):
+    """What these messages need of a ``DrainingService``."""
 
-    All of them are answered in every phase.
+    drain: Drain
+
+    @property
+    def drain_timeout(self) -> float:
+        """Seconds until the deadline of a drain, if the message gives none."""
+
+
+def answer_about_drain(node: Node, service: _HasDrain) -> None:
+    """Answer ``tcp_shutdown``, on standard input and control endpoints, and ``tcp_drain_status``, in every phase.
 
     Args:
         node: any node.
-        service: the server whose drain is to begin, and to be told about.
+        service: has the drain to begin, and to tell about.
 
     Raises:
         MisuseError: the node has a handler for one of them.
@@ -58,6 +66,18 @@ def answer_about_drain(node: Node, service: DrainingService) -> None:
         phase = Phase.SERVING if statistics.phase is Phase.LAME_DUCK else statistics.phase
         took_ms = round(statistics.took * 1000)
         return {"status": phase.value, "remaining": statistics.remaining, "took_ms": took_ms}
+
+
+def answer_statistics(node: Node, service: DrainingService) -> None:
+    """Answer ``statistics``, on standard input and control endpoints, in every phase.
+
+    Args:
+        node: any node.
+        service: the server to tell about.
+
+    Raises:
+        MisuseError: the node has a handler for it.
+    """
 
     @node.handle("statistics", _NoFields, while_draining=True, control=True)
     def statistics(request: Request[_NoFields]) -> Body:

@@ -84,7 +84,7 @@ class ShutdownTests(WorkloadTestCase):
 
     def test_default_that_is_set_later(self) -> None:
         """What is set on the service while it runs holds for the message too."""
-        self.house.service.drain_timeout = 3
+        self.house.drain_timeout = 3
         self.ask("tcp_shutdown")
         self.assertEqual(self.house.drain.deadline, 3)
 

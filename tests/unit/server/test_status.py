@@ -13,7 +13,7 @@ from tests.support.memory import Sink
 from tests.support.visitor import Visitor
 from twisted_node import Drain, DrainingService, DrainTimeout, Node
 from twisted_node.names import printable
-from twisted_node.node._about import answer_about_drain
+from twisted_node.node._about import answer_statistics
 from twisted_node.node._node import requests_of
 from twisted_node.server._status import describe
 
@@ -78,7 +78,7 @@ class StatusTests(SynchronousTestCase):
     def ask(self, *, control: bool) -> dict[str, Any]:
         """Send ``statistics`` over a connection."""
         node = Node("n1")
-        answer_about_drain(node, self.service)
+        answer_statistics(node, self.service)
         node.bind(self.drain)
         sink = Sink(control=control)
         requests_of(node).receive(message("statistics", 7), sink)
