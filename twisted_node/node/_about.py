@@ -81,5 +81,5 @@ def answer_statistics(node: Node, service: DrainingService) -> None:
 
     @node.handle("statistics", _NoFields, while_draining=True, control=True)
     def statistics(request: Request[_NoFields]) -> Body:
-        picture: Body = msgspec.to_builtins(describe(service))
+        picture: Body = msgspec.to_builtins(describe(service, node_id=node.node_id))
         return picture

@@ -111,8 +111,8 @@ class Connection:
             self.state = CONNECTION[self.state][ConnectionEvent.HEARD]
         return self.state is _TALKING
 
-    def answered(self) -> None:
-        """Learn that an answer was written."""
+    def was_active(self) -> None:
+        """Learn that something came in or went out."""
         self.active_at = self._connections.clock.seconds()
 
     def handshake_completed(self) -> None:
@@ -145,10 +145,10 @@ class Connection:
 
     # What is asked of it.
 
-    def is_asking(self) -> bool:
-        """Return whether the client is in the middle of a request, or of sending one that we do not read for now.
+    def is_receiving(self) -> bool:
+        """Return whether more of a request may be on its way: half of one is here, or we do not read for now.
 
-        A client in a TLS handshake is asking too: its first request may come with the handshake's last message.
+        In a TLS handshake too: the client's first request may come with the handshake's last message.
         """
         return self.in_handshake or (self.paused and not self.input_ended) or self.speaker.is_asking()
 

@@ -23,7 +23,6 @@ from twisted_node.errors import DrainTimeout, MisuseError
 from twisted_node.names import peer_name
 from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections, IDrainingFactory
-from twisted_node.server._twisted import watch_handshake
 
 __all__ = ["GenericConnection", "IDrainable", "TrackedConnection", "TrackedFactory", "tracked"]
 
@@ -87,9 +86,7 @@ class TrackedConnection(ABC):
     def makeConnection(self, transport: Any) -> None:
         """Connect the protocol, and register."""
         self.transport = transport
-        close = self.connections.make_close(transport)
-        self.connection = Connection(self, self.connections, close, asks_again_within=_ASKS_AGAIN_WITHIN)
-        self.connection.in_handshake = watch_handshake(transport, self)
+        self.connection = self.connections.make_connection(self, transport, asks_again_within=_ASKS_AGAIN_WITHIN)
         self.drained_factory.doStart()
         self.protocol.makeConnection(transport)
         self.connection.opened()
@@ -157,7 +154,7 @@ class TrackedConnection(ABC):
 
     def look_again(self) -> None:
         """Check whether the connection can be finished now, because something came in or went out."""
-        self.connection.answered()
+        self.connection.was_active()
         self.connection.look_again()
 
     @abstractmethod

@@ -134,7 +134,7 @@ class ConnectionsTests(SynchronousTestCase):
     def test_asks_no_more(self) -> None:
         """One that was active just before the finish and is silent from then on is finished after so long."""
         visitor = self.open(asks_again_within=WITHIN)
-        visitor.connection.answered()
+        visitor.connection.was_active()
         visitor.connection.heard()
         self.clock.advance(WITHIN / 2)
         self.drain()
