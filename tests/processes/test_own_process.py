@@ -246,6 +246,25 @@ class PrivilegesTests(OwnProcessTestCase):
             process.signal()
             self.assertEqual(process.wait(), 0, process.log)
 
+    def test_unix_path(self) -> None:
+        """A unix path is made by the later user, who can remove it at the end; where it cannot, that is told."""
+        user, group = (os.getuid(), os.getgid()) if os.getuid() else (65534, 65534)
+        # A Python that only root can read loads its codecs for the TCP port, which is bound before.
+        twistd = (*TWISTD, f"--uid={user}", f"--gid={group}", "node", "--listen", "tcp:0:interface=127.0.0.1")
+        for name, mode in (("open", 0o777), ("shut", 0o555)):
+            (self.folder / name).mkdir()
+            (self.folder / name).chmod(mode)
+        process = self.start(*twistd, "--listen", "unix:open/node", "--control", "unix:open/control")
+        process.wait_for_log("listening on open/control")
+        made = [os.stat(self.folder / "open" / name).st_uid for name in ("node", "control")]
+        self.assertEqual(made, [user] * 2)
+        process.signal()
+        self.assertEqual(process.wait(), 0, process.log)
+        self.assertEqual(os.listdir(self.folder / "open"), [])
+        process = self.start(*twistd, "--listen", "unix:shut/node")
+        self.assertEqual(process.wait(), 1, process.log)
+        self.assertIn("node: --listen unix:shut/node: cannot write to the folder shut: Permission denied", process.log)
+
 
 class MistakeTests(OwnProcessTestCase):
     """Programs that are put together wrongly."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, race, succeed
@@ -56,6 +56,8 @@ class Drain:
         #: Where the drain is; only the drain itself moves it.
         self.phase = Phase.SERVING
         self._work = InFlight(self.counts, monotonic)
+        #: The work in flight, now and later, for those who count it very often: its ``len`` is :attr:`in_flight`.
+        self.work: Sized = self._work.held
         self._awaited: list[Deferred[Any]] = []
         self._began = self._ended = 0.0
         self._cut_before = self._cut_by_deadline = 0

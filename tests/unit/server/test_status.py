@@ -19,6 +19,7 @@ from twisted_node import Drain, DrainingService, DrainTimeout, Node
 from twisted_node._version import VERSION
 from twisted_node.names import printable
 from twisted_node.node._about import answer_statistics
+from twisted_node.node._node import requests_of
 from twisted_node.server._status import describe
 from twisted_node.testing import MemoryEndpoint
 
@@ -125,10 +126,10 @@ class StatusTests(SynchronousTestCase):
     def ask(self, *, control: bool) -> dict[str, Any]:
         """Send ``statistics`` over a connection."""
         node = Node("n1")
-        answer_statistics(node.registry, self.service, lambda: node.node_id)
+        answer_statistics(node, self.service)
         node.bind(self.drain)
         sink = Sink(control=control)
-        node.receive(message("statistics", 7), sink)
+        requests_of(node).receive(message("statistics", 7), sink)
         (body,) = bodies(sink.take())
         return body
 

@@ -13,6 +13,7 @@ from tests.support.memory import Sink
 from twisted_node import Drain, DrainingService, Node
 from twisted_node._version import VERSION
 from twisted_node.node._about import answer_about_drain
+from twisted_node.node._node import requests_of
 from twisted_node.node._workload import answer_requests
 from twisted_node.watch._metrics import Metrics
 
@@ -27,13 +28,13 @@ class MetricsTests(SynchronousTestCase):
         self.metrics = Metrics(self.service)
         self.node = Node("n1")
         answer_requests(self.node)
-        answer_about_drain(self.node.registry, self.drain, 25)
+        answer_about_drain(self.node, self.service)
         self.node.bind(self.drain)
         self.metrics.watch(self.node)
         self.client = Sink()
 
     def send(self, line: bytes) -> None:
-        self.node.receive(line, self.client)
+        requests_of(self.node).receive(line, self.client)
 
     def read(self) -> dict[str, float]:
         return figures(generate_latest(self.metrics.registry).decode())
