@@ -70,13 +70,14 @@ class Connections:
         """Find the connections whose clients' kernels have not taken all of their answers."""
         return [connection for connection in self._open if connection.has_unsent()]
 
-    def make_close(self, transport: Any) -> GracefulClose:
+    def make_close(self, transport: Any, *, given_up: Callable[[], object] = lambda: None) -> GracefulClose:
         """Make what closes one of these connections.
 
         Args:
             transport: of the connection, with its wrappers.
+            given_up: called if it is closed, before a drain, though its client has not taken all of its answers.
         """
-        return GracefulClose(transport, self.clock, self.linger, will_be_ended=lambda: self.draining)
+        return GracefulClose(transport, self.clock, self.linger, will_be_ended=lambda: self.draining, given_up=given_up)
 
     def when_empty(self) -> Deferred[None]:
         """Wait until no connection is open; fires at once if none is."""

@@ -12,7 +12,7 @@ from zope.interface import directlyProvides, providedBy
 from twisted_node.drain import Drain
 from twisted_node.server._connections import Connections
 from twisted_node.server._tracking import TrackedConnection
-from twisted_node.server._twisted import raw_transport, unsent_bytes
+from twisted_node.server._twisted import raw_transport, unsent_bytes, untaken_bytes
 from twisted_node.web._channel import DrainingChannel
 from twisted_node.web._exchange import Exchange, State
 from twisted_node.web._request import attach_exchange
@@ -53,7 +53,7 @@ class HTTPConnection(TrackedConnection):
         self._stall: IDelayedCall | None = None
         # When the last request was answered that left no other on the connection, in seconds on the clock.
         self._idle_since: float | None = None
-        # Bytes that the client had not taken when the idle timer fired last.
+        # Bytes that the client's kernel had not taken when the idle timer fired last.
         self._unsent = -1
         # The channel whose timers ask first.
         self._asking_channel: Any = None
@@ -101,7 +101,7 @@ class HTTPConnection(TrackedConnection):
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on what came in."""
-        if self.connection.is_closing and self.websocket is not None:
+        if self.connection.is_closing and self._told:
             # Its client has still to answer the close.
             self.protocol.dataReceived(data)
             return
@@ -122,6 +122,13 @@ class HTTPConnection(TrackedConnection):
         self._stop_stall()
         for exchange in list(self._exchanges):
             exchange.end()
+
+    def lose_connection(self) -> None:
+        """Close; at once if this is a websocket that was told to go away, since its client has answered now."""
+        if self._told and self.connection.is_closing:
+            self.connection.client_closed()
+        else:
+            super().lose_connection()
 
     # What the connection asks.
 
@@ -246,7 +253,7 @@ class HTTPConnection(TrackedConnection):
         """
         if self.drain.refusing or any(exchange.state is State.SERVING for exchange in self._exchanges):
             return False
-        before, self._unsent = self._unsent, unsent_bytes(self.transport)
+        before, self._unsent = self._unsent, unsent_bytes(self.transport) + untaken_bytes(self.transport)
         return self._unsent in (0, before)
 
     def _give_up(self) -> None:
@@ -254,6 +261,9 @@ class HTTPConnection(TrackedConnection):
         unsent = unsent_bytes(self.transport) > 0
         if unsent and self.drain.refusing:
             # The deadline cuts it, and counts it.
+            return
+        if not unsent and self.connection.is_closing:
+            # All is on its way, so it is closed when its client has taken that, and its linger is over.
             return
         if unsent:
             self.drain.count_undelivered()

@@ -72,12 +72,21 @@ class ServingTests(WebTests):
         self.assertFalse(transport.disconnecting)
 
     def test_client_closes(self) -> None:
-        """A client that asks for it is closed as Site does it."""
-        transport = self.ask(get("/now", "Connection: close"))
-        self.assertIn(b"Connection: close", transport.take())
-        self.assertTrue(transport.disconnecting)
-        self.clock.advance(0)
-        self.assertTrue(transport.closed)
+        """A client that asks for it is half-closed, and then read and ignored until it closes or its linger is over."""
+        for leaves in (True, False):
+            transport = self.ask(get("/now", "Connection: close"))
+            self.assertIn(b"Connection: close", transport.take())
+            self.assertTrue(transport.half_closed)
+            transport.receive(get("/now"))
+            self.clock.advance(0.9)
+            self.assertFalse(transport.closed)
+            self.assertEqual(transport.take(), b"")
+            if leaves:
+                transport.leave()
+            else:
+                self.clock.pump([0.1, 0])
+            self.assertTrue(transport.closed)
+        self.check_ended(self.stop(), finished=2)
 
     def test_names(self) -> None:
         """A request in flight is named by method, path and client, in one line and without its query."""
@@ -454,11 +463,13 @@ class DrainingSiteTests(WebTests):
         self.check_ended(ended, finished=2, refused=1)
 
     def test_closing_already(self) -> None:
-        """A connection that the site is closing when the drain begins is left alone."""
+        """A connection that the site is closing when the drain begins goes on closing."""
         transport = self.ask(get("/now", "Connection: close"))
+        self.clock.advance(0.5)
         ended = self.stop()
-        self.assertFalse(transport.half_closed)
-        self.clock.advance(0)
+        self.clock.advance(0.4)
+        self.assertFalse(transport.closed)
+        self.clock.pump([0.1, 0])
         self.check_ended(ended, finished=1)
 
     def test_client_gone(self) -> None:

@@ -85,7 +85,6 @@ class IdleTimerTests(SiteTestCase):
             self.setUp()
             self.ask()
             self.advance(2.5)
-            self.assertTrue(self.client.disconnecting)
             ended = self.server.stop()
             self.advance(30)
             self.assertFalse(self.client.gone)
@@ -102,7 +101,6 @@ class IdleTimerTests(SiteTestCase):
         for _ in range(30):
             self.advance(0.9)
             self.client.stop_reading(after=1000)
-        self.assertFalse(self.client.disconnecting)
         self.client.start_reading()
         self.assertTrue(self.has_all())
 
@@ -110,7 +108,9 @@ class IdleTimerTests(SiteTestCase):
         """One that reads nothing more is closed and then aborted, as by twisted.web; its answer was not delivered."""
         self.ask()
         self.advance(2.5)
-        self.assertTrue(self.client.disconnecting)
+        # It is being closed: nothing that comes in is served.
+        self.client.send(get("/held"))
+        self.assertEqual(self.pages.held, [])
         self.assertFalse(self.client.gone)
         self.advance(15)
         self.assertTrue(self.client.aborted)
@@ -134,15 +134,26 @@ class IdleTimerTests(SiteTestCase):
         self.assertEqual(self.successResultOf(ended).cut, 0)
 
     def test_closed_in_vain(self) -> None:
-        """A connection that has nothing left to send, but does not close, is closed without an abort."""
+        """A client that does not close is closed when its linger is over, without an abort."""
+        self.client.lingers = True
         self.client.send(get("/small"))
-        # As TLS does, which waits for the client.
-        self.client.loseConnection = lambda: None  # type: ignore[method-assign] # see above
-        self.advance(2)
-        self.assertFalse(self.client.gone)
-        self.advance(15)
+        self.advance(1.5)
+        self.assertEqual((self.client.closed, self.client.gone), (True, False))
+        self.advance(1)
         self.assertEqual((self.client.gone, self.client.aborted), (True, False))
         self.assertEqual(self.drain.counts.undelivered, 0)
+
+    def test_read_after_the_timer(self) -> None:
+        """A client that reads again while the timer closes its connection gets its answer, and the linger decides."""
+        self.client.lingers = True
+        self.ask()
+        self.advance(16.5)
+        self.client.start_reading()
+        self.assertTrue(self.has_all())
+        self.advance(0.9)
+        self.assertFalse(self.client.gone)
+        self.advance(0.2)
+        self.assertEqual((self.client.gone, self.client.aborted), (True, False))
 
 
 class NextRequestTests(SiteTestCase):
