@@ -217,7 +217,9 @@ class GracefulClose:
     def _linger_is_over(self) -> None:
         self._timer = None
         wait = max(self._linger, _SHORTEST_WAIT)
-        before, self._untaken = self._untaken or 0, untaken_bytes(self._raw)
+        before = self._untaken or 0
+        # Once it is 0 it stays so, as in has_unsent.
+        self._untaken = untaken_bytes(self._raw) if before else 0
         self._stalled_for = 0.0 if self._untaken < before else self._stalled_for + wait
         if self._untaken and not self.broken_off:
             if self._stalled_for < _PATIENCE or self._will_be_ended():

@@ -56,6 +56,8 @@ class Connections:
         self._waits: list[IDelayedCall] = []
         self._for_first_words: IDelayedCall | None = None
         self._for_next_request: dict[Connection, IDelayedCall] = {}
+        # Peers that were active when connections began to be finished, and within how many seconds they ask again.
+        self._busy_peers: dict[object, float] = {}
         self._for_empty: Waiters[None] = Waiters()
 
     def __len__(self) -> int:
@@ -137,6 +139,7 @@ class Connections:
         """Finish each connection as soon as it may be; those that are kept open stay for the linger."""
         self.state = CONNECTIONS[self.state][ConnectionsEvent.FINISH]
         self._finish_began = self.clock.seconds()
+        self._find_busy_peers()
         if self._open:
             self._wait(self.linger, self._keep_no_longer)
             self._wait_for_askers(self._finish_began - self._drain_began)
@@ -211,13 +214,25 @@ class Connections:
             return True
         return connection.opened_at >= self._drain_began - FIRST_WORDS and _runs(self._for_first_words)
 
+    def _find_busy_peers(self) -> None:
+        for connection in self._open:
+            if self._was_active(connection):
+                peer = connection.peer()
+                self._busy_peers[peer] = max(connection.asks_again_within, self._busy_peers.get(peer, 0.0))
+
+    def _was_active(self, connection: Connection) -> bool:
+        """Return whether a client was active so shortly before :meth:`finish` that it may have been asking again."""
+        return self._finish_began - connection.asks_again_within <= connection.active_at < self._finish_began
+
     def _asks_again(self, connection: Connection) -> bool:
         """Return whether a busy client may have been sending its next request when :meth:`finish` was called.
 
-        It was active within the ``asks_again_within`` seconds before that call, and gets as long to ask again.
+        It was active within the ``asks_again_within`` seconds before that call, and gets as long to ask again. A client
+        with a pool of connections is busy on all of them: it may have taken one that it had not used for long.
         """
-        within = connection.asks_again_within
-        if not self._finish_began - within <= connection.active_at < self._finish_began:
+        if connection.active_at >= self._finish_began or not self._busy_peers:
+            return False
+        if not (within := self._busy_peers.get(connection.peer(), 0.0)):
             return False
         if connection not in self._for_next_request:
             self._for_next_request[connection] = self._wait(within, connection.look_again)

@@ -79,6 +79,9 @@ class TrackedConnection(ABC):
         directlyProvides(self, IProtocol, IHandshakeListener, providedBy(protocol))
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__providedBy__":
+            # zope.interface asks for it first, and the protocol's would hide the interfaces that are declared above.
+            raise AttributeError(name)
         return getattr(self.protocol, name)
 
     def __str__(self) -> str:
@@ -89,13 +92,26 @@ class TrackedConnection(ABC):
     def makeConnection(self, transport: Any) -> None:
         """Connect the protocol, and register."""
         self.transport = transport
-        self.close = self.connections.make_close(transport, given_up=self.drain.count_undelivered)
+        connections = self.connections
+        self.close = GracefulClose(
+            transport,
+            connections.clock,
+            connections.linger,
+            will_be_ended=lambda: connections.draining,
+            given_up=self.drain.count_undelivered,
+        )
         replace_close(transport, self.lose_connection)
-        self.connection = Connection(self, self.connections, self.close, asks_again_within=_ASKS_AGAIN_WITHIN)
+        self.connection = Connection(
+            self, connections, self.close, asks_again_within=_ASKS_AGAIN_WITHIN, peer=self._peer
+        )
         self.connection.in_handshake = watch_handshake(transport, self)
         self.drained_factory.doStart()
         self.protocol.makeConnection(transport)
         self.connection.opened()
+
+    def _peer(self) -> object:
+        """Return the client's machine; all clients on unix sockets are on this one."""
+        return getattr(self.transport.getPeer(), "host", None)
 
     def handshakeCompleted(self) -> None:
         """Learn that the TLS handshake is over; the protocol hears of it if it wants to."""

@@ -218,7 +218,9 @@ class ByConnectionTests(TrackingTests):
         protocol.handshakeCompleted()
         self.assertTrue(protocol.secure)
         # The server wants to know, whether the protocol does or not.
-        self.connect(self.listen(PlainFactory())).protocol.handshakeCompleted()
+        plain = self.connect(self.listen(PlainFactory())).protocol
+        self.assertTrue(verifyObject(IHandshakeListener, plain))
+        plain.handshakeCompleted()
         self.assertFalse(IProtocolNegotiationFactory.providedBy(self.listen(PlainFactory())))
 
     def test_transport(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
@@ -224,3 +225,33 @@ class NextRequestTests(SiteTestCase):
         self.clock.advance(0.2)
         stopped: Deferred[Any] = self.server.stop()
         self.successResultOf(stopped)
+
+    def test_pool(self) -> None:
+        """A client that is busy on one connection may take any other of its pool: none is closed between requests."""
+        seldom, unused = self.server.connect(), self.server.connect()
+        seldom.send(get("/small"))
+        self.ask(0)
+        for _ in range(3):
+            self.ask(0.2)
+        self.clock.advance(0.1)
+        ended = self.server.stop()
+        self.ask(0.1)
+        self.clock.advance(0.1)
+        seldom.send(get("/small"))
+        self.assertEqual(statuses(seldom.received), [200, 503])
+        self.assertFalse(unused.closed)
+        self.clock.advance(0.19)
+        self.assertFalse(unused.closed)
+        self.clock.advance(0.02)
+        self.assertTrue(unused.gone)
+        self.assertEqual(self.successResultOf(ended).refused, 2)
+
+    def test_pools_of_others(self) -> None:
+        """Clients on other machines are not waited for."""
+        other = self.server.connect()
+        other.getPeer = lambda: IPv4Address("TCP", "192.0.2.77", 1)  # type: ignore[method-assign] # for this test
+        self.ask(0)
+        self.ask(0.3)
+        self.clock.advance(0.2)
+        self.server.stop()
+        self.assertEqual((other.gone, self.client.gone), (True, False))
