@@ -157,7 +157,7 @@ class ClosedByItselfTests(ServerTestCase):
         self.assertEqual(len(read_to_end(client)) + 8, SIZE)
 
 
-class BrokenOffTests(ServerTestCase):
+class ResetTests(ServerTestCase):
     """A protocol of which nothing is known, cut by the deadline."""
 
     def test_reset(self) -> None:

@@ -20,7 +20,7 @@ from twisted.web.resource import Resource
 from twisted_node import Drain, DrainingService, own_process
 from twisted_node.web import DrainingSite
 
-class Root(Resource):
+class Answer(Resource):
     isLeaf = True
     def render_GET(self, request):
         return b"x" * int(sys.argv[1])
@@ -28,7 +28,7 @@ class Root(Resource):
 globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
 drain = Drain(reactor)
 service = DrainingService(drain, drain_timeout=float(sys.argv[2]), linger=float(sys.argv[3]))
-service.listen(serverFromString(reactor, sys.argv[4]), DrainingSite(Root(), drain=drain))
+service.listen(serverFromString(reactor, sys.argv[4]), DrainingSite(Answer(), drain=drain))
 own_process(service, reactor)
 service.startService()
 reactor.run()
@@ -44,7 +44,7 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.protocols.basic import LineReceiver
 from twisted_node import Drain, DrainingService, own_process
 
-class Lines(LineReceiver):
+class Talker(LineReceiver):
     def lineReceived(self, line):
         self.transport.write(b"x" * int(sys.argv[1]))
         if line == b"bye":
@@ -53,7 +53,7 @@ class Lines(LineReceiver):
 globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
 drain = Drain(reactor)
 service = DrainingService(drain, drain_timeout=float(sys.argv[2]), linger=float(sys.argv[3]))
-service.listen(serverFromString(reactor, sys.argv[4]), Factory.forProtocol(Lines))
+service.listen(serverFromString(reactor, sys.argv[4]), Factory.forProtocol(Talker))
 own_process(service, reactor)
 service.startService()
 reactor.run()

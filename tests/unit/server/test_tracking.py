@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.endpoints import TCP4ServerEndpoint, serverFromString
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IHandshakeListener,
@@ -15,17 +18,21 @@ from twisted.internet.interfaces import (
     ISSLTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.threads import deferToThread
 from twisted.protocols import amp
 from twisted.protocols.basic import FileSender, LineReceiver
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import directlyProvides, implementer
 from zope.interface.verify import verifyObject
 
+from tests.support.certificates import Certificates
 from tests.support.documents import namespace
+from tests.support.sockets import connect
 from tests.support.transports import MemoryTransport
 from twisted_node import Drain, DrainingService, IDrainable, Node, Phase
 from twisted_node.names import peer_name
@@ -612,3 +619,42 @@ class AMPTests(TrackingTests):
         self.pass_on(client, server)
         self.assertEqual([failure.type for failure in outcome], [amp.UnknownRemoteError])
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+
+class StartTLSTests(TestCase):
+    """A protocol that turns to TLS, on a real socket."""
+
+    async def test_start_tls(self) -> None:
+        """A connection that has become TLS is closed after its linger, though its client never says good-bye."""
+        certificates = Certificates(Path(self.mktemp()))
+        options = PrivateCertificate.loadPEM(certificates.server.read_bytes()).options()
+
+        class StartTLS(Protocol):
+            transport: Any
+
+            def dataReceived(self, data: bytes) -> None:
+                if data == b"start":
+                    self.transport.write(b"go")
+                    self.transport.startTLS(options)
+
+        drain = Drain(reactor)
+        service = DrainingService(drain, drain_timeout=0.2, linger=0.2)
+        listener = service.listen(serverFromString(reactor, "tcp:0:interface=127.0.0.1"), Factory.forProtocol(StartTLS))
+        service.startService()
+        self.addCleanup(service.stopService)
+        host: Any = listener.host
+        context = ssl.create_default_context(cafile=certificates.authority)
+        context.check_hostname = False
+
+        def shake() -> ssl.SSLSocket:
+            raw = connect(host.port)
+            raw.sendall(b"start")
+            raw.recv(2)
+            secure = context.wrap_socket(raw)
+            secure.sendall(b"hello")
+            return secure
+
+        client = await deferToThread(shake)
+        self.addCleanup(client.close)
+        statistics = await service.stopService().addTimeout(5, reactor)
+        self.assertEqual(statistics.cut, 1)

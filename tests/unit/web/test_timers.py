@@ -17,7 +17,7 @@ from twisted_node.web import DrainingSite
 BIG = b"x" * 1_000_000
 
 
-class Pages(Resource):
+class BigAndSmall(Resource):
     """A big page, and a small one that says when its client has gone."""
 
     isLeaf = True
@@ -39,7 +39,7 @@ class SiteTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = MemoryServer(drain_timeout=60)
         self.drain, self.clock = self.server.drain, self.server.clock
-        self.pages = Pages()
+        self.pages = BigAndSmall()
         self.server.listen(DrainingSite(self.pages, drain=self.drain, timeout=1))
         self.client = self.server.connect()
 
