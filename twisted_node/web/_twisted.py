@@ -211,11 +211,14 @@ class _KeptOpen:
         """Do nothing: closing at once could make the kernel reset the connection and drop the close code."""
 
 
-def close_websocket(websocket: Any, code: int, reason: str) -> None:
-    """Have a websocket of twisted.web send a close, unless it has sent one, and leave its connection open.
+def close_websocket(websocket: Any, code: int, reason: str) -> bool:
+    """Have a websocket of twisted.web send a close, and leave its connection open.
 
     Its own ``loseConnection`` closes the connection at once. The program does not know of this close, and what it
     sends from now on would raise, since nothing may follow a close; so that is dropped.
+
+    Returns:
+        Whether a close was sent now; the program itself may have sent one before.
     """
     from wsproto.utilities import LocalProtocolError
 
@@ -224,8 +227,8 @@ def close_websocket(websocket: Any, code: int, reason: str) -> None:
     try:
         websocket.loseConnection(code, reason)
     except LocalProtocolError:
-        # A close was sent before.
-        pass
+        return False
     finally:
         websocket.transport = transport
     websocket.sendTextMessage = websocket.sendBytesMessage = websocket.ping = lambda *_: None
+    return True

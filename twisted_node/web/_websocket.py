@@ -80,17 +80,14 @@ class WebSocket:
         Returns:
             Whether this is known to be a websocket, which may be closed now.
         """
-        if not self.told:
-            self.told = self._say_going_away()
-        return self.told
-
-    def _say_going_away(self) -> bool:
         if hasattr(self.protocol, "sendCloseFrame"):
-            # autobahn's sendClose accepts only the codes for applications. It raises if the handshake is not over.
-            with _log.failuresHandled("while closing {websocket}", websocket=self.protocol):
-                self.protocol.sendCloseFrame(code=_GOING_AWAY, reasonUtf8=_REASON.encode())
+            if not self.told:
+                self.told = True
+                # autobahn's sendClose accepts only the codes for applications. It raises if the handshake is not over.
+                with _log.failuresHandled("while closing {websocket}", websocket=self.protocol):
+                    self.protocol.sendCloseFrame(code=_GOING_AWAY, reasonUtf8=_REASON.encode())
             return True
         if not hasattr(self.protocol, "sendTextMessage"):
             return False
-        close_websocket(self.protocol, _GOING_AWAY, _REASON)
+        self.told = self.told or close_websocket(self.protocol, _GOING_AWAY, _REASON)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -392,6 +393,30 @@ class GracefulCloseTests(ClosingTestCase):
 
 class TLSCloseTests(ClosingTestCase):
     """TLS, which has no half-close."""
+
+    async def test_broken_off(self) -> None:
+        """An answer that was broken off ends without close_notify, behind all that was written of it."""
+        client = await self.connect_with_tls()
+        self.server.close.broken_off = True
+        self.server.transport.write(MUCH)
+        self.server.close.begin()
+        await deferToThread(self.read_some, client, len(MUCH))
+        self.clock.advance(LINGER)
+        await self.server.gone
+        client.suppress_ragged_eofs = False  # type: ignore[attr-defined] # of an SSLSocket
+        with self.assertRaises((ConnectionResetError, ssl.SSLEOFError)):
+            await self.read(client)
+
+    async def test_closed_by_the_protocol(self) -> None:
+        """What the protocol closes itself is closed when its client has answered close_notify."""
+        client = await self.connect_with_tls()
+        self.server.transport.write(b"bye")
+        self.server.close.lose_connection(self.fail)
+        self.server.transport.unregisterProducer()
+        self.assertEqual(await self.read(client), b"bye")
+        self.assertEqual(self.server.lost, [])
+        client.close()
+        await self.server.gone
 
     async def connect_with_tls(self) -> socket.socket:
         certificates = Certificates(Path(self.mktemp()))

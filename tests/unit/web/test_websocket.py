@@ -114,6 +114,16 @@ class WebSocketTests(WebTests):
         self.clock.advance(0)
         self.check_ended(ended, finished=1)
 
+    def test_closed_by_the_program(self) -> None:
+        """One that its program has closed lingers; what its client sends then does not reach the program any more."""
+        transport = self.upgrade()
+        self.say(BytesMessage(b"please close"))
+        self.assertEqual([event.code for event in self.events()], [1000])
+        transport.disconnecting = False
+        self.transport.protocol.connection.finish()
+        self.transport.receive(late_message("late"))
+        self.assertEqual(self.echo.texts, [])
+
     def test_upgraded_while_draining(self) -> None:
         """A half-sent upgrade that is admitted becomes a websocket, and is told at once."""
         request = self.client.send(UpgradeRequest("x", "/ws"))
