@@ -9,6 +9,7 @@ kernel has acknowledged every byte of our answers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.abstract import FileDescriptor
@@ -119,6 +120,7 @@ class GracefulClose:
             # The protocol has called loseConnection() itself, which would close as soon as all is written, whether or
             # not the client has read it. We cancel that close and make a graceful one of it.
             if client_has_closed:
+                self._instead_of_close(partial(close_raw, self._raw))
                 return
             if not take_back_close(self._raw):
                 # What its producer still has to send is sent first.

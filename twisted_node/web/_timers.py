@@ -125,9 +125,8 @@ class Stall:
         self._timer: IDelayedCall | None = None
 
     def watch(self) -> None:
-        """Begin, or go on if it watches already."""
-        if self._timer is None:
-            self._timer = self._clock.callLater(self._seconds, self._is_over)
+        """Begin; once in a drain."""
+        self._timer = self._clock.callLater(self._seconds, self._is_over)
 
     def heard(self) -> None:
         """Learn that something has come in."""

@@ -400,6 +400,29 @@ class ClosesByItselfTests(SynchronousTestCase):
         self.assertTrue(self.client.gone)
         self.assertEqual(self.server.clock.getDelayedCalls(), [])
 
+    def test_client_that_has_closed(self) -> None:
+        """If its client has sent everything, it is closed as soon as all is sent, whoever came first."""
+
+        @implementer(IHalfCloseableProtocol)
+        class HalfCloseable(Closing):
+            def readConnectionLost(self) -> None: ...
+
+            def writeConnectionLost(self) -> None: ...
+
+        for stops in (True, False):
+            server = MemoryServer()
+            server.listen(Factory.forProtocol(HalfCloseable))
+            client = server.connect()
+            client.stop_reading()
+            client.half_close()
+            client.protocol.protocol.lineReceived(b"bye")
+            ended = server.stop() if stops else None
+            self.assertFalse(client.gone)
+            client.start_reading()
+            self.assertEqual((client.lines(), client.gone, client.aborted), ([b"bye"], True, False))
+            if ended is not None:
+                self.assertEqual(self.successResultOf(ended).cut, 0)
+
     def test_file(self) -> None:
         """A producer that is still sending may finish first."""
         self.client.send(b"file\n")

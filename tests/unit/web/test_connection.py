@@ -525,6 +525,15 @@ class HTTP2Tests(TestCase):
         self.assertTrue(self.client.going_away())
         self.assertTrue(self.client.transport.closed)
 
+    async def test_idle_in_vain(self) -> None:
+        """If the timer's close has no effect, as with TLS if the client does not answer, it is closed without it."""
+        transport, closes = self.client.transport, []
+        close = transport.loseConnection
+        transport.loseConnection = lambda: closes.append(close)  # type: ignore[method-assign] # see above
+        self.clock.pump([60, 15])
+        self.assertEqual((len(closes), transport.aborted), (2, False))
+        self.assertEqual(self.drain.counts.undelivered, 0)
+
     async def test_idle_in_the_drain(self) -> None:
         """In a drain the idle timer closes nothing: an idle connection stays to refuse."""
         busy = HTTP2Client(self.site, self.clock)
