@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -79,15 +80,16 @@ def answer_about_drain(registry: Registry, drain: Drain, drain_timeout: float) -
         return {"status": phase.value, "remaining": statistics.remaining, "took_ms": took_ms}
 
 
-def answer_statistics(registry: Registry, service: DrainingService) -> None:
+def answer_statistics(registry: Registry, service: DrainingService, node_id: Callable[[], str | None]) -> None:
     """Answer ``statistics``, on standard input and control endpoints, in every phase.
 
     Args:
         registry: the handlers of any node.
         service: the server to tell about.
+        node_id: tells the name of the node.
     """
 
     @registry.handle("statistics", _NoFields, while_draining=True, control=True)
     def statistics(request: Request[_NoFields]) -> Body:
-        picture: Body = msgspec.to_builtins(describe(service))
+        picture: Body = msgspec.to_builtins(describe(service, node_id=node_id()))
         return picture

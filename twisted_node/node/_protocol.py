@@ -22,7 +22,7 @@ from twisted_node.node._wire import UnreadableLine
 from twisted_node.server._closing import Close
 from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections
-from twisted_node.server._twisted import restore_half_close, watch_handshake, write_now
+from twisted_node.server._twisted import restore_half_close, write_now
 
 __all__ = ["DEFAULT_MAX_LINE", "NodeProtocol"]
 
@@ -91,8 +91,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     def connectionMade(self) -> None:
         """Register, and speak only as fast as the client listens."""
         close, within = self.make_close(), self.asks_again_within
-        self.connection = Connection(self, self.connections, close, asks_again_within=within)
-        self.connection.in_handshake = watch_handshake(self.transport, self)
+        self.connection = self.connections.make_connection(self, self.transport, close=close, asks_again_within=within)
         restore_half_close(self.transport, self)
         self.transport.registerProducer(self, True)
         self.setTimeout(self.idle_timeout or None)
@@ -106,9 +105,9 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         """Set the idle timer, as ``TimeoutMixin`` asks."""
         return self.connections.clock.callLater(period, func)
 
-    def make_close(self) -> Close:
-        """Make what closes this connection's transport."""
-        return self.connections.make_close(self.transport)
+    def make_close(self) -> Close | None:
+        """Make what closes this connection's transport; None for the way of a socket."""
+        return None
 
     def dataReceived(self, data: bytes) -> None:
         """Take one chunk: hand over its whole lines, keep the rest."""
@@ -175,7 +174,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         else:
             self.resetTimeout()
             self.transport.write(line)
-            self.connection.answered()
+            self.connection.was_active()
             self._look_again()
 
     def keep_open(self) -> None:

@@ -89,7 +89,8 @@ class Connection:
         self.paused = False
         #: Whether its TLS handshake is under way.
         self.in_handshake = False
-        #: When it was opened, and when something was last heard or answered, on the clock of the connections.
+        #: When it was opened or, with TLS, when its client's first words may be here at the earliest; and when
+        #: something was last heard or answered. On the clock of the connections.
         self.opened_at = self.active_at = connections.clock.seconds()
         self._connections = connections
         self._close = close
@@ -120,14 +121,19 @@ class Connection:
             self.state = CONNECTION[self.state][ConnectionEvent.HEARD]
         return self.state is _TALKING
 
-    def answered(self) -> None:
-        """Learn that an answer was written."""
+    def was_active(self) -> None:
+        """Learn that something came in or went out."""
         self.active_at = self._connections.clock.seconds()
 
     def handshake_completed(self) -> None:
-        """Learn that the TLS handshake is over: only now can the client say its first words."""
+        """Learn that the TLS handshake is over: only now can the client say its first words.
+
+        They may still need a round trip: with TLS 1.2 the client learns only now that the handshake is over, and with
+        TLS 1.3 its kernel may hold them back until we have acknowledged the end of it. The handshake took one too.
+        """
         self.in_handshake = False
-        self.opened_at = self._connections.clock.seconds()
+        now = self._connections.clock.seconds()
+        self.opened_at = now + (now - self.opened_at)
 
     def look_again(self) -> None:
         """Check whether the connection can be finished now, because something on it has changed."""
@@ -158,10 +164,10 @@ class Connection:
         """Return who the client is."""
         return self if self._peer is None else self._peer()
 
-    def is_asking(self) -> bool:
-        """Return whether the client is in the middle of a request, or of sending one that we do not read for now.
+    def is_receiving(self) -> bool:
+        """Return whether more of a request may be on its way: half of one is here, or we do not read for now.
 
-        A client in a TLS handshake is asking too: its first request may come with the handshake's last message.
+        In a TLS handshake too: the client's first request may come with the handshake's last message.
         """
         return self.in_handshake or (self.paused and not self.input_ended) or self.speaker.is_asking()
 

@@ -24,7 +24,7 @@ from twisted_node.names import peer_name
 from twisted_node.server._closing import GracefulClose
 from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections, IDrainingFactory
-from twisted_node.server._twisted import replace_close, restore_close, watch_handshake
+from twisted_node.server._twisted import replace_close, restore_close
 
 __all__ = ["GenericConnection", "IDrainable", "TrackedConnection", "TrackedFactory", "tracked"]
 
@@ -101,10 +101,9 @@ class TrackedConnection(ABC):
             given_up=self.drain.count_undelivered,
         )
         replace_close(transport, self.lose_connection)
-        self.connection = Connection(
-            self, connections, self.close, asks_again_within=_ASKS_AGAIN_WITHIN, peer=self._peer
+        self.connection = connections.make_connection(
+            self, transport, close=self.close, asks_again_within=_ASKS_AGAIN_WITHIN, peer=self._peer
         )
-        self.connection.in_handshake = watch_handshake(transport, self)
         self.drained_factory.doStart()
         self.protocol.makeConnection(transport)
         self.connection.opened()
@@ -191,7 +190,7 @@ class TrackedConnection(ABC):
 
     def look_again(self) -> None:
         """Check whether the connection can be finished now, because something came in or went out."""
-        self.connection.answered()
+        self.connection.was_active()
         self.connection.look_again()
 
     @abstractmethod
