@@ -17,6 +17,7 @@ class Visitor:
         loses: whether its client has not taken everything.
         silent: whether its client has sent nothing yet.
         asks_again_within: in seconds, as for ``Connection``.
+        can_reconnect: as for ``Connection``.
     """
 
     def __init__(
@@ -29,14 +30,19 @@ class Visitor:
         loses: bool = False,
         silent: bool = False,
         asks_again_within: float = 0.0,
+        can_reconnect: bool = True,
     ) -> None:
         self.owed = owed
         self.asking = asking
         self.loses = loses
         #: What it turns out that its client has sent already: ``owed`` or ``asking``.
         self.waiting: list[str] = []
+        #: Whether its client has sent more than can be read now.
+        self.unread = False
         self.told: list[str] = []
-        self.connection = Connection(self, connections, self, asks_again_within=asks_again_within)
+        self.connection = Connection(
+            self, connections, self, asks_again_within=asks_again_within, can_reconnect=can_reconnect
+        )
         self.connection.opened()
         if not silent:
             self.connection.heard()
@@ -51,6 +57,9 @@ class Visitor:
         self.connection.lost()
 
     # As the protocol.
+
+    def begin_lame_duck(self) -> None:
+        self.told.append("lame duck")
 
     def begin_drain(self) -> None:
         self.told.append("drain")
@@ -72,9 +81,10 @@ class Visitor:
     def client_closed(self) -> None:
         self.told.append("client closed")
 
-    def read_waiting(self) -> None:
+    def read_waiting(self) -> bool:
         for state in self.waiting:
             setattr(self, state, True)
+        return self.unread
 
     def has_unsent(self) -> bool:
         return self.loses

@@ -77,9 +77,12 @@ class WebTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.drain = Drain(self.clock, self.clock.seconds)
-        self.service = DrainingService(self.drain, drain_timeout=10)
+        self.service = self.make_service()
         self.resource = Hold()
         self.site = self.make_site(self.resource)
+
+    def make_service(self) -> DrainingService:
+        return DrainingService(self.drain, drain_timeout=10)
 
     def make_site(self, resource: Any, **options: Any) -> DrainingSite:
         site = DrainingSite(resource, drain=self.drain, **options)

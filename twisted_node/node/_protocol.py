@@ -58,6 +58,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     delimiter = b"\n"
     routes = False
     asks_again_within = _ASKS_AGAIN_WITHIN
+    can_reconnect = True
     # Whatever the endpoint made: TCP, unix, TLS, a wrapper of these.
     transport: Any
     connection: Connection
@@ -94,8 +95,13 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
 
     def connectionMade(self) -> None:
         """Register, and speak only as fast as the client listens."""
-        close, within = self.make_close(), self.asks_again_within
-        self.connection = self._connections.make_connection(self, self.transport, close=close, asks_again_within=within)
+        self.connection = self._connections.make_connection(
+            self,
+            self.transport,
+            close=self.make_close(),
+            asks_again_within=self.asks_again_within,
+            can_reconnect=self.can_reconnect,
+        )
         restore_half_close(self.transport, self)
         self.transport.registerProducer(self, True)
         self.setTimeout(self.idle_timeout or None)
@@ -191,6 +197,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
             self.resetTimeout()
             self.transport.write(line)
             self.connection.was_active()
+            self.connection.answered()
             self._look_again()
 
     def keep_open(self) -> None:
@@ -198,6 +205,9 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         self.connection.keep_open()
 
     # What the connection asks.
+
+    def begin_lame_duck(self) -> None:
+        """Do nothing: the next answer may be the last."""
 
     def begin_drain(self) -> None:
         """Do nothing: the node refuses by itself."""
@@ -231,8 +241,12 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
                 if self.connection.state is _GONE:
                     # A handler has had the connection closed.
                     self.requests.drain.count_undelivered(len(answers))
-                elif answers:
+                elif answers and self._connections.shedding is None:
                     write_now(self.transport, b"".join(answers))
+                elif answers:
+                    # Not now: the end may go with it.
+                    self.transport.write(b"".join(answers))
+                    self.connection.answered()
         self._look_again()
 
     def _look_again(self) -> None:

@@ -26,6 +26,9 @@ _SERVED = (ConnectionState.TALKING, ConnectionState.NEW)
 class Speaker(Protocol):
     """What a connection asks of the protocol that holds it."""
 
+    def begin_lame_duck(self) -> None:
+        """Learn that a lame duck has begun. Told once."""
+
     def begin_drain(self) -> None:
         """Learn that the drain has begun. Told once."""
 
@@ -54,6 +57,9 @@ class AllConnections(Protocol):
     def look_at(self, connection: Connection) -> None:
         """Finish a connection if it may be."""
 
+    def answered(self, connection: Connection) -> None:
+        """Learn that an answer was written that leaves the process only after this turn."""
+
     def keep_open(self, connection: Connection) -> None:
         """Have a connection stay open beyond the drain."""
 
@@ -69,6 +75,7 @@ class Connection:
             client that was active this shortly before the connections are finished gets this long to ask again.
             Otherwise its next request and our close could cross on the way, and the request would be lost.
         peer: returns who the client is, the same for all connections of one client; None if each is one of its own.
+        can_reconnect: whether the client can make another connection, so that a lame duck may finish this one.
     """
 
     def __init__(
@@ -79,8 +86,10 @@ class Connection:
         *,
         asks_again_within: float = 0.0,
         peer: Callable[[], object] | None = None,
+        can_reconnect: bool = True,
     ) -> None:
         self.speaker = speaker
+        self.can_reconnect = can_reconnect
         self.asks_again_within = asks_again_within
         self.state = ConnectionState.NEW
         #: Whether the client has sent all it will send.
@@ -135,6 +144,10 @@ class Connection:
         now = self._connections.clock.seconds()
         self.opened_at = now + (now - self.opened_at)
 
+    def answered(self) -> None:
+        """Learn that an answer was written, and has not left the process yet: in a lame duck the end may go with it."""
+        self._connections.answered(self)
+
     def look_again(self) -> None:
         """Check whether the connection can be finished now, because something on it has changed."""
         self._connections.look_at(self)
@@ -171,10 +184,9 @@ class Connection:
         """
         return self.in_handshake or (self.paused and not self.input_ended) or self.speaker.is_asking()
 
-    def read_waiting(self) -> None:
-        """Read what the client has sent already, unless it does not read its answers."""
-        if not self.input_ended:
-            self._close.read_waiting()
+    def read_waiting(self) -> bool:
+        """Read what the client has sent already, unless it does not read its answers; return whether some is left."""
+        return not self.input_ended and self._close.read_waiting()
 
     def has_unsent(self) -> bool:
         """Return whether something was written that the client's kernel has not taken."""

@@ -137,6 +137,9 @@ class HTTPConnection(TrackedConnection):
 
     # What the connection asks.
 
+    def begin_lame_duck(self) -> None:
+        """Do nothing: the next answer may be the last."""
+
     def begin_drain(self) -> None:
         """Have a websocket told; limit the seconds between two pieces of a request that is being received."""
         if self._websocket is not None:
@@ -166,6 +169,11 @@ class HTTPConnection(TrackedConnection):
             self.transport.write(go_away(channel))
 
     # What the channel calls.
+
+    def is_to_close(self) -> bool:
+        """Say whether the connection is to close behind the answer that begins now; in a lame duck this is drawn."""
+        shedding = self.connections.shedding
+        return self.drain.refusing or (shedding is not None and shedding.draw())
 
     def upgraded(self, websocket: Any) -> None:
         """Learn that this is a websocket from now on."""
