@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.support.web import WebTests, get, statuses
-from twisted_node import DrainingService
 
 
 class ServingChannelTests(WebTests):
@@ -39,18 +38,13 @@ class LameDuckChannelTests(WebTests):
     """In a lame duck of 10 s of which half is over; the test says who is sent away."""
 
     def setUp(self) -> None:
-        self.number = 0.9
         super().setUp()
         self.transport = self.connect()
         self.begun = self.ask()
 
-    def make_service(self) -> DrainingService:
-        return DrainingService(self.drain, drain_timeout=10, lame_duck=10, random=lambda: self.number)
-
     def begin(self) -> None:
-        self.stop()
+        self.stop(lame_duck=10, draws=0.4)
         self.clock.advance(5)
-        self.number = 0.4
 
     def test_drawn(self) -> None:
         """An answer that is drawn says that the connection closes, and it does."""
@@ -64,7 +58,7 @@ class LameDuckChannelTests(WebTests):
     def test_not_drawn(self) -> None:
         """Another says nothing, and the connection stays."""
         self.begin()
-        self.number = 0.6
+        self.draws = 0.6
         self.transport.receive(get("/now"))
         self.assertNotIn(b"close", self.transport.take())
         self.assertFalse(self.transport.is_closing())
