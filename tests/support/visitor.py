@@ -17,7 +17,6 @@ class Visitor:
         loses: whether its client has not taken everything.
         silent: whether its client has sent nothing yet.
         asks_again_within: in seconds, as for ``Connection``.
-        can_reconnect: as for ``Connection``.
     """
 
     def __init__(
@@ -30,7 +29,6 @@ class Visitor:
         loses: bool = False,
         silent: bool = False,
         asks_again_within: float = 0.0,
-        can_reconnect: bool = True,
     ) -> None:
         self.owed = owed
         self.asking = asking
@@ -40,9 +38,7 @@ class Visitor:
         #: Whether its client has sent more than can be read now.
         self.unread = False
         self.told: list[str] = []
-        self.connection = Connection(
-            self, connections, self, asks_again_within=asks_again_within, can_reconnect=can_reconnect
-        )
+        self.connection = Connection(self, connections, self, asks_again_within=asks_again_within)
         self.connection.opened()
         if not silent:
             self.connection.heard()

@@ -58,7 +58,6 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     delimiter = b"\n"
     routes = False
     asks_again_within = _ASKS_AGAIN_WITHIN
-    can_reconnect = True
     # Whatever the endpoint made: TCP, unix, TLS, a wrapper of these.
     transport: Any
     connection: Connection
@@ -95,13 +94,8 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
 
     def connectionMade(self) -> None:
         """Register, and speak only as fast as the client listens."""
-        self.connection = self._connections.make_connection(
-            self,
-            self.transport,
-            close=self.make_close(),
-            asks_again_within=self.asks_again_within,
-            can_reconnect=self.can_reconnect,
-        )
+        close, within = self.make_close(), self.asks_again_within
+        self.connection = self._connections.make_connection(self, self.transport, close=close, asks_again_within=within)
         restore_half_close(self.transport, self)
         self.transport.registerProducer(self, True)
         self.setTimeout(self.idle_timeout or None)

@@ -76,7 +76,6 @@ class StandardProtocol(NodeProtocol):
     routes = True
     # Nobody makes another connection instead of this one.
     asks_again_within = 0.0
-    can_reconnect = False
 
     def __init__(
         self, requests: Requests, connections: Connections, on_end: Callable[[str], object], *, max_line: int

@@ -75,7 +75,6 @@ class Connection:
             client that was active this shortly before the connections are finished gets this long to ask again.
             Otherwise its next request and our close could cross on the way, and the request would be lost.
         peer: returns who the client is, the same for all connections of one client; None if each is one of its own.
-        can_reconnect: whether the client can make another connection, so that a lame duck may finish this one.
     """
 
     def __init__(
@@ -86,16 +85,16 @@ class Connection:
         *,
         asks_again_within: float = 0.0,
         peer: Callable[[], object] | None = None,
-        can_reconnect: bool = True,
     ) -> None:
         self.speaker = speaker
-        self.can_reconnect = can_reconnect
         self.asks_again_within = asks_again_within
         self.state = ConnectionState.NEW
         #: Whether the client has sent all it will send.
         self.input_ended = False
         #: Whether we do not read from the client for now, since it does not read its answers.
         self.paused = False
+        #: Whether it has asked to stay open: then no lame duck sends its client away.
+        self.asked_to_stay = False
         #: Whether its TLS handshake is under way.
         self.in_handshake = False
         #: When it was opened or, with TLS, when its client's first words may be here at the earliest; and when
@@ -169,6 +168,7 @@ class Connection:
 
         If the service itself is told to end, by a signal for example, the connection is closed with the others.
         """
+        self.asked_to_stay = True
         self._connections.keep_open(self)
 
     # What is asked of it.

@@ -60,6 +60,8 @@ class Connections:
         self._kept: set[Connection] = set()
         # Whether none is kept open any more.
         self._released = False
+        # Whether the drain has ended, and the service ends too.
+        self._drained = False
         # Seconds on the clock: when the drain began, and when connections began to be finished. Neither has, yet.
         self._drain_began = self._finish_began = math.inf
         # The timers of all that we wait for while connections are finished. A wait is over when its timer has fired.
@@ -95,7 +97,6 @@ class Connections:
         close: Close | None = None,
         asks_again_within: float = 0.0,
         peer: Callable[[], object] | None = None,
-        can_reconnect: bool = True,
     ) -> Connection:
         """Make one of these connections; it registers once it is told that it is opened.
 
@@ -105,13 +106,10 @@ class Connections:
             close: how the transport closes; None for the way of a socket.
             asks_again_within: in seconds, as for :class:`Connection`.
             peer: as for :class:`Connection`.
-            can_reconnect: as for :class:`Connection`.
         """
         if close is None:
             close = GracefulClose(transport, self.clock, self.linger, will_be_ended=lambda: self.will_end)
-        connection = Connection(
-            speaker, self, close, asks_again_within=asks_again_within, peer=peer, can_reconnect=can_reconnect
-        )
+        connection = Connection(speaker, self, close, asks_again_within=asks_again_within, peer=peer)
         connection.in_handshake = watch_handshake(transport, speaker)
         return connection
 
@@ -155,9 +153,9 @@ class Connections:
     def keep_open(self, connection: Connection) -> None:
         """Have a connection stay open beyond the drain, and for the linger once :meth:`finish` is called.
 
-        :meth:`release` ends that at once.
+        :meth:`release` ends that at once; after a lame duck it stays at least until the drain has ended.
         """
-        if not self._released:
+        if not self._released or (self.shedding is not None and not self._drained):
             self._kept.add(connection)
 
     def look_at(self, connection: Connection) -> None:
@@ -208,16 +206,17 @@ class Connections:
         for connection in list(self._open):
             connection.speaker.begin_drain()
         if self.state is ConnectionsState.FINISHING:
-            self._kept.update(connection for connection in self._open if not connection.can_reconnect)
+            self._kept.update(connection for connection in self._open if connection.asked_to_stay)
             self._begin_finishing()
 
     def finish(self) -> None:
         """Finish each connection as soon as it may be; those that are kept open stay for the linger."""
         begun, self.state = self.state, CONNECTIONS[self.state][ConnectionsEvent.FINISH]
+        self._drained = True
         if begun is not self.state:
             self._begin_finishing()
         else:
-            # After a lame duck all but those that cannot reconnect are finished since the drain began.
+            # After a lame duck all but these are finished since the drain began.
             self.release()
 
     def _begin_finishing(self) -> None:
@@ -267,7 +266,7 @@ class Connections:
 
     def _may_go(self, connection: Connection) -> bool:
         """Return whether a connection may be finished: its client waits for nothing, and no request is on its way."""
-        if connection.is_closing or connection not in self._open or not connection.can_reconnect:
+        if connection.is_closing or connection not in self._open or connection.asked_to_stay:
             return False
         return not (connection.speaker.is_owed() or connection.speaker.is_asking() or connection.in_handshake)
 

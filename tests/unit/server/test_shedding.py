@@ -135,8 +135,8 @@ class ConnectionsTests(SynchronousTestCase):
         self.assertTrue(self.gone(visitor))
 
     def test_more_is_here(self) -> None:
-        """Not while its client waits for more, is asking, has sent more, or cannot connect again."""
-        stay: tuple[dict[str, Any], ...] = ({"owed": True}, {"asking": True}, {"can_reconnect": False})
+        """Not while its client waits for more, is asking, has sent more, or has asked to stay."""
+        stay: tuple[dict[str, Any], ...] = ({"owed": True}, {"asking": True}, {"kept": True})
         visitors = [self.open(**state) for state in stay]
         for state in ("owed", "asking"):
             visitors.append(self.open())
@@ -201,16 +201,25 @@ class ConnectionsTests(SynchronousTestCase):
         self.assertTrue(self.gone(asking))
         self.connections.finish()
 
-    def test_cannot_reconnect(self) -> None:
-        """What cannot be made anew stays until the drain has ended."""
-        only = self.open(can_reconnect=False)
+    def test_watches_the_drain(self) -> None:
+        """One that asked to stay open sees the end of the drain, whenever it asked."""
+        before, after = self.open(kept=True), self.open(owed=True)
         self.begin()
+        before.connection.answered()
         self.end()
-        self.clock.advance(60)
-        only.connection.look_again()
-        self.assertEqual(only.told, ["lame duck", "drain"])
+        after.connection.keep_open()
+        after.owed = False
+        for visitor in (before, after):
+            visitor.connection.look_again()
+            self.assertFalse(self.gone(visitor))
         self.connections.finish()
-        self.assertTrue(self.gone(only))
+        self.assertTrue(self.gone(before))
+        self.assertTrue(self.gone(after))
+        late = self.open()
+        late.connection.keep_open()
+        late.connection.look_again()
+        self.clock.advance(2)
+        self.assertTrue(self.gone(late))
 
     def test_without_lame_duck(self) -> None:
         """Without a lame duck an idle connection stays until the drain has ended."""
