@@ -191,7 +191,8 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
             self.resetTimeout()
             self.transport.write(line)
             self.connection.was_active()
-            self.connection.answered()
+            if self._connections.shedding is not None:
+                self.connection.answered()
             self._look_again()
 
     def keep_open(self) -> None:

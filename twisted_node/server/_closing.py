@@ -135,11 +135,11 @@ class GracefulClose:
                 self._lose_connection()
                 return
             self._transport.resumeProducing()
-            if not ISSLTransport.providedBy(self._transport):
-                if unsent_bytes(self._raw):
-                    hold_back(self._raw)
-            elif not self.broken_off:
-                self._lose_connection()
+            if ISSLTransport.providedBy(self._transport):
+                if not self.broken_off:
+                    self._lose_connection()
+            elif unsent_bytes(self._raw) and not self.broken_off:
+                hold_back(self._raw)
         if isinstance(self._raw, FileDescriptor):
             # A pull producer is called each time the transport's buffer is empty. Twisted has no other way to tell us
             # that everything has been sent.
