@@ -14,6 +14,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
@@ -759,9 +760,8 @@ class ServiceOnSocketsTests(TestCase):
         self.assertIn(" 3 accepted from the queue; 0 in flight", "\n".join(map(formatEvent, log)))
         for client in clients:
             client.sendall(message("tcp_request", 5))
-        await deferLater(reactor, 0.01)
         for client in clients:
-            (body,) = bodies(client.recv(1000))
+            (body,) = bodies(await deferToThread(client.recv, 1000))
             self.assertEqual(body["error"], "server_shutting_down")
             client.close()
         self.assertEqual((await ended).refused, 3)
