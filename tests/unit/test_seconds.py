@@ -11,7 +11,7 @@ from twisted_node.errors import MisuseError
 WRONG = (-1, -0.001, LONGEST_SECONDS + 1, float("inf"), float("-inf"), float("nan"))
 
 
-class CheckTests(SynchronousTestCase):
+class CheckSecondsTests(SynchronousTestCase):
     """Arguments."""
 
     def test_right(self) -> None:
@@ -32,7 +32,7 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(str(error), "pause: expected seconds above 0, at most 86400, got 0")
 
 
-class ReadTests(SynchronousTestCase):
+class ReadSecondsTests(SynchronousTestCase):
     """Texts."""
 
     def test_right(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -18,7 +19,7 @@ class LastWordsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         #: What was done to the process, in order.
-        self.done: list[object] = []
+        self.done: list[Any] = []
         system = SimpleNamespace(
             write=lambda descriptor, text: self.done.append((descriptor, text.decode())), _exit=self.done.append
         )
@@ -41,7 +42,7 @@ class LastWordsTests(SynchronousTestCase):
         self.oldest = [("first", 7.0), ("second", 2.5)]
         self.watchdog.bite_at(0)
         self.wait()
-        (descriptor, words), status = self.done  # type: ignore[misc] # what is written comes first
+        (descriptor, words), status = self.done
         self.assertEqual((descriptor, status), (2, 1))
         self.assertRegex(
             words, r"^not ended in time; in flight: first \(7\.0 s\), second \(2\.5 s\); threads: MainThread.*\n$"
