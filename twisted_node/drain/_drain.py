@@ -103,13 +103,13 @@ class Drain:
             raise Draining(self.reason)
         return self._work.hold(name, work)
 
-    def turn_away(self, ours: Deferred[Any]) -> None:
-        """Let go of a piece of work that is refused after all: it counts as refused, not as finished.
+    def refuse(self, ours: Deferred[Any]) -> None:
+        """Refuse a piece of work after all: it is held no longer, and counts as refused, not as finished.
 
         Args:
             ours: what :meth:`track` returned; it fires with None. Nothing happens if it has ended.
         """
-        self._work.turn_away(ours)
+        self._work.refuse(ours)
 
     # Counts of what the drain cannot see itself: work that was not tracked, and answers that were not delivered.
 
@@ -122,7 +122,7 @@ class Drain:
         self.counts.finished += count
 
     def count_refused(self) -> None:
-        """Count a piece of work that was turned away without being started."""
+        """Count a piece of work that was refused, and so never started."""
         self.counts.refused += 1
 
     def count_undelivered(self, count: int = 1) -> None:

@@ -48,12 +48,12 @@ class TrackTests(DrainTestCase):
         self.assertEqual((self.drain.in_flight, outcomes), (0, ["result"]))
         self.assertEqual(self.drain.counts.finished, 1)
 
-    def test_turned_away(self) -> None:
+    def test_refused_after_all(self) -> None:
         """Work that is refused after all counts as refused, once, and not as finished; what has ended does not."""
         work: Deferred[None] = Deferred()
         ours = self.drain.track("work", work)
-        self.drain.turn_away(ours)
-        self.drain.turn_away(ours)
+        self.drain.refuse(ours)
+        self.drain.refuse(ours)
         self.successResultOf(ours)
         work.callback(None)
         counts = self.drain.counts

@@ -55,12 +55,12 @@ class WorkEndTests(InFlightTestCase):
         one.callback(1)
         self.assertEqual((first, second), ([1], [2]))
 
-    def test_turned_away(self) -> None:
+    def test_refused_after_all(self) -> None:
         """Work that is refused after all counts as refused, once; its own end is dropped."""
         work: Deferred[int] = Deferred()
         ours = self.in_flight.hold("work", work)
-        self.in_flight.turn_away(ours)
-        self.in_flight.turn_away(ours)
+        self.in_flight.refuse(ours)
+        self.in_flight.refuse(ours)
         self.assertIsNone(self.successResultOf(ours))
         work.callback(5)
         self.assertEqual((len(self.in_flight), self.counts), (0, Counts(refused=1)))
