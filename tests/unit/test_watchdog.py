@@ -61,6 +61,8 @@ class LastWordsTests(SynchronousTestCase):
             self.watchdog.bite_at(moment)
         self.wait()
         self.assertEqual(self.done[-1], 1)
+        # It did not bite before it had heard of the last one.
+        self.assertTrue(self.watchdog._times.empty())
 
     def test_frozen(self) -> None:
         """One that wakes much too late first gives the reactor half a second, once."""
