@@ -82,6 +82,11 @@ class Drain:
         """When what is left is cut, on ``monotonic``; None until a drain, or a lame duck before it, is asked for."""
         return self._deadline.at
 
+    @property
+    def lame_duck_ends(self) -> float | None:
+        """When the lame duck ends and the drain begins, on ``monotonic``; None unless there is a lame duck."""
+        return self._lame_duck.at if self.phase is Phase.LAME_DUCK else None
+
     def track(self, name: object, work: Deferred[_T], *, while_draining: bool = False) -> Deferred[_T]:
         """Hold a piece of work as in flight until it ends.
 

@@ -300,11 +300,10 @@ class LameDuckTests(DrainTestCase):
         self.drain.lame_duck(5, 10)
         for delay, timeout, drains_at, deadline in ((9, 1, 5, 10), (3, 20, 3, 10), (2, 1, 2, 3)):
             self.drain.lame_duck(delay, timeout)
-            self.assertEqual([call.getTime() for call in self.clock.getDelayedCalls()], [drains_at, deadline])
-            self.assertEqual(self.drain.deadline, deadline)
+            self.assertEqual((self.drain.lame_duck_ends, self.drain.deadline), (drains_at, deadline))
         _, outcomes = self.track()
         self.clock.advance(2)
-        self.assertEqual((self.drain.phase, self.drain.deadline), (Phase.DRAINING, 3))
+        self.assertEqual((self.drain.phase, self.drain.lame_duck_ends), (Phase.DRAINING, None))
         self.clock.advance(1)
         self.assert_cut(outcomes)
 
