@@ -72,10 +72,10 @@ def _measured(results: Results, round_trips: Sequence[float], restarts: int) -> 
         it asks, and makes a new connection if it is there. None tries again what has failed; a refused one goes on
         after its pause, and so counts as often as it was refused.""",
         """Refused: there was no connection. Lost: a connection was made and no whole answer came, because of a reset,
-        an end, or 15 s without one after the end of the storm. Told 5xx: answered by an error, such as 503. Late: answered
-        well, but by so much beyond what it had to take: the time that was asked for, a round trip, and another one for
-        a new connection. What the row of the server that is not restarted has is the machine's, not a restart's; a
-        server that starts takes processor time from those that answer, and from the clients.""",
+        an end, or 15 s without one after the end of the storm. Told 5xx: answered by an error, such as 503. Late:
+        answered well, but by so much beyond what it had to take: the time that was asked for, a round trip, and another
+        one for a new connection. What the row of the server that is not restarted has is the machine's, not a
+        restart's; a server that starts takes processor time from those that answer, and from the clients.""",
         f"""Each is restarted as its documents say, and has come back when its old processes have ended and its new ones
         are there; a second later the next restart begins. uvicorn, gunicorn and granian have two workers (uvicorn
         reloads only with more than one) and 10 s for what is in flight; with SIGUSR2, gunicorn and nginx have {LOOK:g}

@@ -1,7 +1,7 @@
 """``python -m benchmarks.restart_storm HOST PORT ROUND_TRIP``: a storm on a server that is restarted.
 
-The HTTP clients are all in this process. It says ``ready`` when the server answers, goes on until the end of standard input, and prints what became of each kind
-of client as JSON. ROUND_TRIP is that of the line in between, in seconds.
+The HTTP clients are all in this process. It says ``ready`` when the server answers, goes on until the end of standard
+input, and prints what became of each kind of client as JSON. ROUND_TRIP is that of the line in between, in seconds.
 
 Each client asks one thing at a time, of ``GET /?ms=N&parts=M``: an answer after N milliseconds, or in M parts over that
 time. A client that keeps its connection looks for the end of input before it asks, and makes a new one if it is there.
