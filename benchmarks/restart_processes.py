@@ -10,7 +10,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,7 +62,8 @@ def end() -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
-        _reap(found)
+        _reap()
+    _reap()
 
 
 def wait_until(what: str, is_so: Callable[[], object], seconds: float = PATIENCE) -> None:
@@ -78,11 +79,11 @@ def wait_until(what: str, is_so: Callable[[], object], seconds: float = PATIENCE
         time.sleep(0.05)
 
 
-def _reap(pids: Collection[int]) -> None:
-    for pid in pids:
-        # Those of other parents are theirs to reap, or ours the next time.
-        with suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
+def _reap() -> None:
+    """Reap what has ended, orphans too."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _parents() -> dict[int, int]:
