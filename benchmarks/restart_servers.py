@@ -193,7 +193,10 @@ def start_daemon(run: Run) -> None:
     others = children(os.getpid())
     run.start()
     run.wait_for_end(run.main)
-    (run.main,) = children(os.getpid()) - others
+    started = children(os.getpid()) - others
+    if not started:
+        raise RuntimeError("it did not start")
+    (run.main,) = started
 
 
 def leave_alone(run: Run) -> None:
@@ -297,7 +300,7 @@ _GUNICORN = [
     *("gunicorn", ASGI, "--worker-class=asgi", "--workers=2", "--bind=HOST:PORT", "--backlog=1024"),
     *("--graceful-timeout=10", "--no-control-socket"),
 ]
-_NGINX = ["nginx", "-c", "FOLDER/nginx.conf", "-e", "FOLDER/log"]
+_NGINX = ["nginx", "-c", "FOLDER/nginx.conf", "-e", "stderr"]
 _HAPROXY = ["haproxy", "-f", "FOLDER/haproxy.cfg"]
 
 SERVERS: dict[str, Server] = {
