@@ -53,7 +53,7 @@ bench-restart: .venv/bench
 	@export PATH="$$PATH:/usr/sbin:/sbin"; { command -v haproxy && command -v nginx; } >/dev/null || \
 	{ apt-get update && RUNLEVEL=1 apt-get install -y haproxy nginx-light; } >&2 || \
 	{ echo "haproxy and nginx are needed: as root, apt-get install haproxy nginx-light" >&2; exit 1; }
-	$(BIN)/python -m benchmarks.restart --restarts 10 --write
+	$(BIN)/python -m benchmarks.restart --rounds 2 --restarts 5 --write
 
 clean:
 	rm -rf .venv build dist .coverage .coverage.* _trial_temp*

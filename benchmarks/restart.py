@@ -1,9 +1,9 @@
-"""``python -m benchmarks.restart [--restarts N] [--write]``: restart servers under a storm of clients.
+"""``python -m benchmarks.restart [--rounds M] [--restarts N] [--write]``: restart servers under a storm of clients.
 
 The storm, and what counts as lost and as late, is in ``benchmarks/restart_storm.py``; the servers, and the way in which
 each is restarted, in ``benchmarks/restart_servers.py``. Each is restarted N times under one storm, on this machine and,
-as root, with 40 ms to the clients and back. ``--write`` also writes docs/restart.png, and its part of
-docs/restart.md. What root starts runs as an ordinary user.
+as root, with 40 ms to the clients and back; all that M times, in turn, so that a noisy machine is noisy for all.
+``--write`` also writes docs/restart.png, and its part of docs/restart.md. What root starts runs as an ordinary user.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 
 from benchmarks import restart_report
@@ -27,7 +28,7 @@ from benchmarks.ordinary_user import READER
 from benchmarks.restart_processes import PATIENCE, adopt_orphans
 from benchmarks.restart_report import Results
 from benchmarks.restart_servers import BACKEND, SERVERS, Run, Server, find
-from benchmarks.restart_storm import Counts
+from benchmarks.restart_storm import CLIENTS, Counts
 
 #: Seconds of the round trip at a distance.
 DISTANCE = 0.04
@@ -83,7 +84,8 @@ def _measure(run: Run, restarts: int, near: Sequence[str], round_trip: float) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--restarts", type=int, default=3, help="how often each server is restarted")
+    parser.add_argument("--rounds", type=int, default=1, help="how many storms each server has, in turn")
+    parser.add_argument("--restarts", type=int, default=3, help="how often it is restarted under each")
     parser.add_argument("--only", nargs="*", default=list(SERVERS), choices=list(SERVERS), help="not all servers")
     parser.add_argument("--near", action="store_true", help="not at a distance too")
     parser.add_argument("--write", action="store_true", help="write docs/restart.md and docs/restart.png")
@@ -99,19 +101,20 @@ def main() -> None:
     adopt_orphans()
     # Otherwise what has been started would outlive a SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
-    results: Results = {}
-    for name in options.only:
-        server = SERVERS[name]
-        for round_trip in round_trips:
-            began = time.monotonic()
-            counts = measure(server, options.restarts, round_trip)
-            results.setdefault(name, {})[round_trip] = counts
-            took = time.monotonic() - began
-            print(f"{server.label}, {round_trip * 1000:.0f} ms, {took:.0f} s: {counts}", file=sys.stderr)
+    results: Results = {
+        name: {round_trip: {kind: Counts() for kind in CLIENTS} for round_trip in round_trips} for name in options.only
+    }
+    for name, round_trip in (*product(options.only, round_trips),) * options.rounds:
+        began = time.monotonic()
+        for kind, counts in measure(SERVERS[name], options.restarts, round_trip).items():
+            results[name][round_trip][kind].add(counts)
+        took = time.monotonic() - began
+        so_far = results[name][round_trip]
+        print(f"{SERVERS[name].label}, {round_trip * 1000:.0f} ms, {took:.0f} s: {so_far}", file=sys.stderr)
     for round_trip in round_trips:
         print(f"\n{restart_report.table(results, round_trip)}")
     if options.write:
-        restart_report.write(results, round_trips, options.restarts, ROOT / "docs")
+        restart_report.write(results, options.rounds, options.restarts, ROOT / "docs")
 
 
 if __name__ == "__main__":

@@ -42,28 +42,36 @@ def table(results: Results, round_trip: float) -> str:
     return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)
 
 
-def write(results: Results, round_trips: Sequence[float], restarts: int, folder: Path) -> None:
-    """Write the picture, and the part of the page that is measured."""
-    _draw(results, round_trips, restarts, folder / "restart.png")
+def write(results: Results, rounds: int, restarts: int, folder: Path) -> None:
+    """Write the picture, and the part of the page that is measured.
+
+    Args:
+        results: what was measured.
+        rounds: how many storms each server had.
+        restarts: how often it was restarted under each.
+        folder: of both files.
+    """
+    round_trips = list(next(iter(results.values())))
+    _draw(results, round_trips, rounds * restarts, folder / "restart.png")
     page = folder / "restart.md"
     text = page.read_text() if page.exists() else f"# Restarted under load\n\n{BEGIN}\n{END}\n"
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise SystemExit(f"{page}: there is no place between {BEGIN} and {END}")
-    page.write_text(f"{before}{begin}\n\n{_measured(results, round_trips, restarts)}\n{end}{after}")
+    page.write_text(f"{before}{begin}\n\n{_measured(results, round_trips, rounds, restarts)}\n{end}{after}")
 
 
-def _measured(results: Results, round_trips: Sequence[float], restarts: int) -> str:
+def _measured(results: Results, round_trips: Sequence[float], rounds: int, restarts: int) -> str:
     load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
     kinds = " / ".join(CLIENTS)
     new, kept, slow, streaming = (CLIENTS[kind].clients for kind in CLIENTS)
     paragraphs = [
-        f"""Written by `python -m benchmarks.restart --restarts {restarts} --write`; `make bench-restart` passes
-        `--restarts 10`. Each server is restarted {restarts} times under one storm of clients, on Python
-        {platform.python_version()} and {os.cpu_count()} cores shared with the clients. The load averages when it ended
-        were {load}. Counts are of all {restarts} restarts together; where not all are 0 they stand by kind of client:
-        {kinds}.""",
+        f"""Written by `python -m benchmarks.restart --rounds {rounds} --restarts {restarts} --write`;
+        `make bench-restart` passes `--rounds 2 --restarts 5`. The servers have a storm of clients each, in turn,
+        {rounds} times, and are restarted {restarts} times under each, on Python {platform.python_version()} and
+        {os.cpu_count()} cores shared with the clients. The load averages when it ended were {load}. Counts are of all
+        {rounds * restarts} restarts together; where not all are 0 they stand by kind of client: {kinds}.""",
         *(f"{_where(round_trip)}:\n{table(results, round_trip)}" for round_trip in round_trips),
         f"""The storm: {new} clients that make a connection for each request; {kept} that keep theirs; {slow} that keep
         theirs, too, and whose answers take {CLIENTS["slow"].seconds:g} s; {streaming} that make a connection for each
