@@ -26,9 +26,9 @@ from benchmarks.delay_line import FAR, DelayLine, why_not
 from benchmarks.one_stop import ROOT
 from benchmarks.ordinary_user import READER
 from benchmarks.restart_processes import PATIENCE, adopt_orphans
-from benchmarks.restart_report import Results
+from benchmarks.restart_report import Result, Results
 from benchmarks.restart_servers import BACKEND, SERVERS, Run, Server, find
-from benchmarks.restart_storm import CLIENTS, Counts
+from benchmarks.restart_storm import Counts
 
 #: Seconds of the round trip at a distance.
 DISTANCE = 0.04
@@ -37,11 +37,11 @@ DISTANCE = 0.04
 PAUSE = 1.0
 
 
-def measure(server: Server, restarts: int, round_trip: float) -> dict[str, Counts]:
-    """Restart a server under a storm; return what became of each kind of client.
+def measure(server: Server, restarts: int, round_trip: float) -> Result:
+    """Restart a server under a storm; return what came of it.
 
     Raises:
-        SystemExit: the server did not start, or did not come back from a restart.
+        SystemExit: the server did not start, or has ended.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="restart-")))
@@ -57,16 +57,17 @@ def measure(server: Server, restarts: int, round_trip: float) -> dict[str, Count
         stack.callback(run.remove)
         try:
             return _measure(run, restarts, near, round_trip)
-        except (TimeoutError, RuntimeError) as error:
+        except (OSError, RuntimeError) as error:
             said = run.log.read_text(errors="replace")[-3000:]
             raise SystemExit(f"{said}\n{server.label}: {error}") from error
 
 
-def _measure(run: Run, restarts: int, near: Sequence[str], round_trip: float) -> dict[str, Counts]:
+def _measure(run: Run, restarts: int, near: Sequence[str], round_trip: float) -> Result:
     if run.server.is_proxy:
         run.spawn(BACKEND)
     run.server.start(run)
     command = [*near, sys.executable, "-m", "benchmarks.restart_storm", run.host, str(run.port), str(round_trip)]
+    undone = 0
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as storm:
         try:
             assert storm.stdout is not None
@@ -74,12 +75,16 @@ def _measure(run: Run, restarts: int, near: Sequence[str], round_trip: float) ->
                 raise RuntimeError("the storm did not begin")
             for _ in range(restarts):
                 time.sleep(PAUSE)
-                run.restart()
+                try:
+                    run.restart()
+                except TimeoutError as error:
+                    print(f"{run.server.label}: {error}", file=sys.stderr)
+                    undone += 1
             time.sleep(PAUSE)
             said, _ = storm.communicate(timeout=PATIENCE)
         finally:
             storm.kill()
-    return {kind: Counts(**counts) for kind, counts in json.loads(said).items()}
+    return Result({kind: Counts(**counts) for kind, counts in json.loads(said).items()}, undone)
 
 
 def main() -> None:
@@ -101,13 +106,10 @@ def main() -> None:
     adopt_orphans()
     # Otherwise what has been started would outlive a SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
-    results: Results = {
-        name: {round_trip: {kind: Counts() for kind in CLIENTS} for round_trip in round_trips} for name in options.only
-    }
+    results: Results = {name: {round_trip: Result() for round_trip in round_trips} for name in options.only}
     for name, round_trip in (*product(options.only, round_trips),) * options.rounds:
         began = time.monotonic()
-        for kind, counts in measure(SERVERS[name], options.restarts, round_trip).items():
-            results[name][round_trip][kind].add(counts)
+        results[name][round_trip].add(measure(SERVERS[name], options.restarts, round_trip))
         took = time.monotonic() - began
         so_far = results[name][round_trip]
         print(f"{SERVERS[name].label}, {round_trip * 1000:.0f} ms, {took:.0f} s: {so_far}", file=sys.stderr)

@@ -17,7 +17,7 @@ from pathlib import Path
 __all__ = ["PATIENCE", "adopt_orphans", "children", "command_line", "descendants", "end", "wait_until"]
 
 #: Seconds after which something that should have happened has not.
-PATIENCE = 60.0
+PATIENCE = 30.0
 
 #: From linux/prctl.h.
 _PR_SET_CHILD_SUBREAPER = 36

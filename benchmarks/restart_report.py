@@ -6,16 +6,47 @@ import os
 import platform
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.restart_servers import LOOK, SERVERS
 from benchmarks.restart_storm import CLIENTS, LATE, VERY_LATE, Counts
 
-__all__ = ["Results", "table", "write"]
+__all__ = ["Result", "Results", "table", "write"]
 
-#: By the name of the server, by the round trip in seconds, by the kind of client.
-Results = dict[str, dict[float, dict[str, Counts]]]
+
+@dataclass
+class Result:
+    """What came of the restarts of a server."""
+
+    #: By the kind of client.
+    counts: dict[str, Counts] = field(default_factory=lambda: {kind: Counts() for kind in CLIENTS})
+    #: How many restarts did not come to their end.
+    undone: int = 0
+
+    def add(self, other: Result) -> None:
+        """Add another round."""
+        self.undone += other.undone
+        for kind, counts in other.counts.items():
+            self.counts[kind].add(counts)
+
+    @property
+    def total(self) -> Counts:
+        """All kinds of clients together."""
+        total = Counts()
+        for counts in self.counts.values():
+            total.add(counts)
+        return total
+
+    def by_kind(self, what: str) -> str:
+        """Write a count of each kind of client, or 0 if all are."""
+        values: list[int] = [getattr(counts, what) for counts in self.counts.values()]
+        return " / ".join(f"{value:,}" for value in values) if any(values) else "0"
+
+
+#: By the name of the server, by the round trip in seconds.
+Results = dict[str, dict[float, Result]]
 
 BEGIN = "<!-- From here to the end of what was measured, `make bench-restart` writes. -->"
 END = "<!-- The end of what was measured. -->"
@@ -31,12 +62,13 @@ _COLUMNS = {
 
 def table(results: Results, round_trip: float) -> str:
     """Write a row for each server, with what became of each kind of client."""
-    rows = [["server, and its way", "requests", *_COLUMNS.values(), "worst, ms late"]]
+    rows = [["server, and its way", "requests", *_COLUMNS.values(), "worst, ms late", "undone"]]
     for name, by_distance in results.items():
-        counts = by_distance[round_trip]
-        total = _total(counts)
-        cells = [_by_kind(counts, what) for what in _COLUMNS]
-        rows.append([SERVERS[name].label, f"{total.requests:,}", *cells, f"{total.worst * 1000:,.0f}"])
+        result = by_distance[round_trip]
+        total = result.total
+        cells = [result.by_kind(what) for what in _COLUMNS]
+        worst = f"{total.worst * 1000:,.0f}"
+        rows.append([SERVERS[name].label, f"{total.requests:,}", *cells, worst, str(result.undone)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rows.insert(1, ["-" * width for width in widths])
     return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)
@@ -83,7 +115,8 @@ def _measured(results: Results, round_trips: Sequence[float], rounds: int, resta
         an end, or 15 s without one after the end of the storm. Told 5xx: answered by an error, such as 503. Late:
         answered well, but by so much beyond what it had to take: the time that was asked for, a round trip, and another
         one for a new connection. What the row of the server that is not restarted has is the machine's, not a
-        restart's; a server that starts takes processor time from those that answer, and from the clients.""",
+        restart's; a server that starts takes processor time from those that answer, and from the clients. Undone: a
+        restart that had not come to its end after 30 s, such as one that the server gave up; it serves on.""",
         f"""Each is restarted as its documents say, and has come back when its old processes have ended and its new ones
         are there; a second later the next restart begins. uvicorn, gunicorn and granian have two workers (uvicorn
         reloads only with more than one) and 10 s for what is in flight; with SIGUSR2, gunicorn and nginx have {LOOK:g}
@@ -119,18 +152,6 @@ def _where(round_trip: float) -> str:
     return f"With {round_trip * 1000:.0f} ms to the clients and back" if round_trip else "On one machine"
 
 
-def _total(counts: dict[str, Counts]) -> Counts:
-    total = Counts()
-    for of_kind in counts.values():
-        total.add(of_kind)
-    return total
-
-
-def _by_kind(counts: dict[str, Counts], what: str) -> str:
-    values: Iterable[int] = [getattr(counts[kind], what) for kind in CLIENTS]
-    return " / ".join(f"{value:,}" for value in values) if any(values) else "0"
-
-
 def _draw(results: Results, round_trips: Sequence[float], restarts: int, path: Path) -> None:
     """Draw for each server what failed, and what was late, here and at a distance."""
     import matplotlib as mpl
@@ -152,7 +173,7 @@ def _draw(results: Results, round_trips: Sequence[float], restarts: int, path: P
     )
     for axes, (title, value) in zip(axes_of, charts.items(), strict=True):
         for number, round_trip in enumerate(round_trips):
-            values = [value(_total(by_distance[round_trip])) for by_distance in results.values()]
+            values = [value(by_distance[round_trip].total) for by_distance in results.values()]
             bars = axes.barh(
                 [place + height * (number - (len(round_trips) - 1) / 2) for place in range(len(labels))],
                 values,
