@@ -6,6 +6,7 @@ life, and closes without losing an answer. The protocol is its :class:`Speaker`:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -67,10 +68,17 @@ class Connection:
         asks_again_within: the usual pause, in seconds, between an answer and the next request of a busy client. A
             client that was active this shortly before the connections are finished gets this long to ask again.
             Otherwise its next request and our close could cross on the way, and the request would be lost.
+        peer: returns who the client is, the same for all connections of one client; None if each is one of its own.
     """
 
     def __init__(
-        self, speaker: Speaker, connections: AllConnections, close: Close, *, asks_again_within: float = 0.0
+        self,
+        speaker: Speaker,
+        connections: AllConnections,
+        close: Close,
+        *,
+        asks_again_within: float = 0.0,
+        peer: Callable[[], object] | None = None,
     ) -> None:
         self.speaker = speaker
         self.asks_again_within = asks_again_within
@@ -86,6 +94,7 @@ class Connection:
         self.opened_at = self.active_at = connections.clock.seconds()
         self._connections = connections
         self._close = close
+        self._peer = peer
 
     def __str__(self) -> str:
         return str(self.speaker)
@@ -150,6 +159,10 @@ class Connection:
         self._connections.keep_open(self)
 
     # What is asked of it.
+
+    def peer(self) -> object:
+        """Return who the client is."""
+        return self if self._peer is None else self._peer()
 
     def is_receiving(self) -> bool:
         """Return whether more of a request may be on its way: half of one is here, or we do not read for now.

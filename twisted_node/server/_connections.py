@@ -59,6 +59,8 @@ class Connections:
         self._waits: list[IDelayedCall] = []
         self._for_first_words: IDelayedCall | None = None
         self._for_next_request: dict[Connection, IDelayedCall] = {}
+        # Peers that were active when connections began to be finished, and within how many seconds they ask again.
+        self._busy_peers: dict[object, float] = {}
         self._for_empty: Waiters[None] = Waiters()
 
     def __len__(self) -> int:
@@ -74,7 +76,13 @@ class Connections:
         return [connection for connection in self._open if connection.has_unsent()]
 
     def make_connection(
-        self, speaker: Speaker, transport: Any, *, close: Close | None = None, asks_again_within: float = 0.0
+        self,
+        speaker: Speaker,
+        transport: Any,
+        *,
+        close: Close | None = None,
+        asks_again_within: float = 0.0,
+        peer: Callable[[], object] | None = None,
     ) -> Connection:
         """Make one of these connections; it registers once it is told that it is opened.
 
@@ -83,10 +91,11 @@ class Connections:
             transport: of the protocol, with its wrappers.
             close: how the transport closes; None for the way of a socket.
             asks_again_within: in seconds, as for :class:`Connection`.
+            peer: as for :class:`Connection`.
         """
         if close is None:
             close = GracefulClose(transport, self.clock, self.linger, will_be_ended=lambda: self.draining)
-        connection = Connection(speaker, self, close, asks_again_within=asks_again_within)
+        connection = Connection(speaker, self, close, asks_again_within=asks_again_within, peer=peer)
         connection.in_handshake = watch_handshake(transport, speaker)
         return connection
 
@@ -148,6 +157,7 @@ class Connections:
         """Finish each connection as soon as it may be; those that are kept open stay for the linger."""
         self.state = CONNECTIONS[self.state][ConnectionsEvent.FINISH]
         self._finish_began = self.clock.seconds()
+        self._find_busy_peers()
         if self._open:
             self._start_waiting()
         self._look_at_all()
@@ -223,13 +233,25 @@ class Connections:
             return True
         return connection.opened_at >= self._drain_began - FIRST_WORDS and _runs(self._for_first_words)
 
+    def _find_busy_peers(self) -> None:
+        for connection in self._open:
+            if self._was_active(connection):
+                peer = connection.peer()
+                self._busy_peers[peer] = max(connection.asks_again_within, self._busy_peers.get(peer, 0.0))
+
+    def _was_active(self, connection: Connection) -> bool:
+        """Return whether a client was active so shortly before :meth:`finish` that it may have been asking again."""
+        return self._finish_began - connection.asks_again_within <= connection.active_at < self._finish_began
+
     def _asks_again(self, connection: Connection) -> bool:
         """Return whether a busy client may have been sending its next request when :meth:`finish` was called.
 
-        It was active within the ``asks_again_within`` seconds before that call, and gets as long to ask again.
+        It was active within the ``asks_again_within`` seconds before that call, and gets as long to ask again. A client
+        with a pool of connections is busy on all of them: it may have taken one that it had not used for long.
         """
-        within = connection.asks_again_within
-        if not self._finish_began - within <= connection.active_at < self._finish_began:
+        if connection.active_at >= self._finish_began or not self._busy_peers:
+            return False
+        if not (within := self._busy_peers.get(connection.peer(), 0.0)):
             return False
         if connection not in self._for_next_request:
             self._for_next_request[connection] = self._wait(within, connection.look_again)

@@ -10,6 +10,7 @@ import fcntl
 import struct
 import sys
 import termios
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -19,12 +20,16 @@ from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import alsoProvides
 
 __all__ = [
+    "call_instead_of_close",
     "close_raw",
     "half_close_now",
     "innermost_endpoint",
+    "is_half_closed",
     "leave_path_alone",
     "raw_transport",
     "read_waiting",
+    "replace_close",
+    "restore_close",
     "restore_half_close",
     "take_back_close",
     "unsent_bytes",
@@ -167,9 +172,60 @@ def take_back_close(raw: Any) -> bool:
     """
     if not isinstance(raw, FileDescriptor) or not raw.connected or raw.producer is not None:
         return False
+    raw.__dict__.pop("_postLoseConnection", None)
     raw.disconnecting = False
     raw.startReading()
     return True
+
+
+def replace_close(transport: Any, lose_connection: Callable[[], object]) -> None:
+    """Have a protocol's ``transport.loseConnection()`` call a function of ours; for sockets only.
+
+    The protocol has the transport itself, with all its interfaces, and Twisted tells nobody of that call.
+
+    Args:
+        transport: of a connection, with its wrappers.
+        lose_connection: is called in the place of the transport's own method.
+    """
+    if isinstance(raw_transport(transport), FileDescriptor):
+        transport.loseConnection = lose_connection
+
+
+def restore_close(transport: Any) -> None:
+    """Undo ``replace_close``: otherwise a cycle of references would keep a lost connection for the collector."""
+    transport.__dict__.pop("loseConnection", None)
+
+
+def call_instead_of_close(raw: Any, call: Callable[[], object]) -> None:
+    """Have a transport that was told ``loseConnection()`` call a function when all is sent, and not close.
+
+    Until then everything is as ever: it does not read, and says that it is ``disconnecting``, which a ``LineReceiver``
+    looks at between two lines.
+
+    Args:
+        raw: the transport, without its wrappers.
+        call: is called once.
+    """
+    if not isinstance(raw, FileDescriptor):
+        return
+
+    def sent() -> None:
+        del raw._postLoseConnection
+        # A producer that is not paused does not hold up a close.
+        raw.unregisterProducer()
+        raw.disconnecting = False
+        call()
+
+    raw._postLoseConnection = sent  # type: ignore[method-assign] # Twisted calls it in the place of a close
+
+
+def is_half_closed(raw: Any) -> bool:
+    """Say whether our half of a connection is closed: ``loseConnection()`` would then close the rest at once.
+
+    Args:
+        raw: the transport, without its wrappers.
+    """
+    return isinstance(raw, FileDescriptor) and bool(raw._writeDisconnected)
 
 
 def close_raw(raw: Any) -> None:
