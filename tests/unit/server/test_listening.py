@@ -247,7 +247,7 @@ class AdoptedTests(ListeningTestCase):
         self.assertIsNone(listening._path_and_mode(endpoint))
 
 
-class PathTests(ListeningTestCase):
+class OwnPathTests(ListeningTestCase):
     """The path of our own unix socket."""
 
     async def test_removed(self) -> None:
