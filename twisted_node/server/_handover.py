@@ -22,6 +22,7 @@ from twisted_node.server._predecessor import Predecessor, PredecessorState
 from twisted_node.server._start import START
 from twisted_node.server._successor import Ready, Successor, SuccessorState
 from twisted_node.server._supervisors import why_not_replaceable
+from twisted_node.server._twistd import append_to_log
 
 __all__ = ["PATIENCE", "SHORTEST_LAME_DUCK", "Handover"]
 
@@ -84,6 +85,7 @@ class Handover:
         """Have another process take the place of this one, as ``DrainingService.replace`` explains."""
         if (why_not := self._why_not()) is not None:
             return fail(HandoverError(why_not)).addErrback(_not_replaced)
+        append_to_log()
         listeners = open_listeners()
         handed = [listener for listener in listeners if listener.asked is not None]
         self._successor = successor = Successor(
@@ -151,6 +153,7 @@ class Handover:
         line = self._inheritance.claim_line()
         if line is None:
             return
+        append_to_log()
         predecessor = Predecessor(
             self._inheritance,
             line,

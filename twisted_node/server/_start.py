@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,3 +105,7 @@ def _as_written(folder: str, written: str) -> str:
 
 
 START = look_at_start()
+
+for _descriptor in START.systemd_descriptors:
+    with suppress(OSError):
+        os.set_inheritable(_descriptor, False)

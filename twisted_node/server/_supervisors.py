@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import getopt
-import os
-import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
-
 from twisted_node.server._start import Start
+from twisted_node.server._twistd import own_pidfile
 
 __all__ = ["why_not_replaceable"]
 
@@ -39,24 +33,6 @@ def why_not_replaceable(start: Start, *, tells_systemd: bool) -> str | None:
         )
     if start.parent == 1 and not notifies:
         return f"process 1 has started this one, and takes its end for the service's; {_INSTEAD}"
-    if (pidfile := _own_pidfile(sys.argv)) is not None:
+    if (pidfile := own_pidfile()) is not None:
         return f"the pidfile {pidfile} would go on naming this process; start twistd with --pidfile= the next time"
     return None
-
-
-def _own_pidfile(arguments: Sequence[str]) -> str | None:
-    """Find the pidfile of this process, if it runs in twistd: its options are read as twistd does."""
-    twistd = sys.modules.get("twisted.scripts.twistd")
-    if twistd is None:
-        return None
-    options = twistd.ServerOptions()
-    pidfile: str = options["pidfile"]
-    with suppress(getopt.GetoptError):
-        for name, value in getopt.getopt(list(arguments[1:]), options.shortOpt, options.longOpt)[0]:
-            if name == "--pidfile":
-                pidfile = value
-    try:
-        named = int(Path(pidfile).read_text()) if pidfile else 0
-    except (OSError, ValueError):
-        return None
-    return pidfile if named == os.getpid() else None
