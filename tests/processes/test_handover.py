@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from tests.support.certificates import Certificates
 from tests.support.handover import ADMIN, NODE, PROXIED_NODE, SITE, HandoverTestCase, Visitors

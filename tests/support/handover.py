@@ -58,7 +58,7 @@ class Visitor(threading.Thread):
             except Exception as error:
                 outcome = f"{type(error).__name__} ({error})"
             self.outcomes[outcome] += 1
-            self.stop.wait(0.005)
+            self.stop.wait(0.02)
 
     def ask(self) -> str:
         """Ask once."""
@@ -84,7 +84,7 @@ class Visitors:
     """
 
     def __init__(
-        self, endpoints: Sequence[tuple[Callable[[], socket.socket], tuple[bytes, bytes]]], each: int = 2
+        self, endpoints: Sequence[tuple[Callable[[], socket.socket], tuple[bytes, bytes]]], each: int = 1
     ) -> None:
         self.outcomes: Counter[str] = Counter()
         self.stop = threading.Event()

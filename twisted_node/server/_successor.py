@@ -124,37 +124,47 @@ class Successor:
         Returns:
             Fires when it is ready; fails with ``HandoverError``, once it has ended.
         """
-        arguments, environment = start.again()
         with ExitStack() as ours:
-            our_end, theirs = socket.socketpair()
-            ours.callback(theirs.close)
-            self._ours = our_end.detach()
-            keep_until_end(self._ours)
-            open_line(self._reactor, self._ours, self._line)
-            # In the child that is forked, our own descriptors are closed before the program is run: it gets copies.
-            descriptors = {number: number for number in range(3) if _is_open(number)}
-            for number, descriptor in adopted.items():
-                descriptors[number] = _copy(descriptor, ours)
-            first = max(descriptors, default=2) + 1
-            told = []
-            for number, (asked, descriptor) in enumerate(sockets, first):
-                descriptors[number] = _copy(descriptor, ours)
-                told.append((asked, number))
-            number = first + len(sockets)
-            descriptors[number] = _copy(theirs.fileno(), ours)
-            environment.update(tell_successor(number, os.fstat(theirs.fileno()).st_ino, told))
-            process = self._reactor.spawnProcess(
-                _Process(self._process_exited),
-                arguments[0],
-                arguments,
-                environment,
-                os.fsencode(start.folder),
-                childFDs=descriptors,
-            )
-        self.pid = process.pid
-        self._process = process
+            try:
+                self._process = self._spawn(start, sockets, adopted, ours)
+            except OSError as error:
+                self._exited = "was not started"
+                self._fail(f"it cannot be started: {error}")
+                return self._ready
+        self.pid = self._process.pid
         self._timer = self._timers.callLater(self._patience, self._time_is_up)
         return self._ready
+
+    def _spawn(
+        self, start: Start, sockets: Sequence[tuple[str, int]], adopted: Mapping[int, int], ours: ExitStack
+    ) -> Any:
+        """Start it; what is to be closed here afterwards goes to ``ours``."""
+        our_end, theirs = socket.socketpair()
+        ours.callback(theirs.close)
+        self._ours = our_end.detach()
+        keep_until_end(self._ours)
+        open_line(self._reactor, self._ours, self._line)
+        # In the child that is forked, our own descriptors are closed before the program is run: it gets copies.
+        descriptors = {number: number for number in range(3) if _is_open(number)}
+        for number, descriptor in adopted.items():
+            descriptors[number] = _copy(descriptor, ours)
+        first = max(descriptors, default=2) + 1
+        told = []
+        for number, (asked, descriptor) in enumerate(sockets, first):
+            descriptors[number] = _copy(descriptor, ours)
+            told.append((asked, number))
+        line = first + len(sockets)
+        descriptors[line] = _copy(theirs.fileno(), ours)
+        arguments, environment = start.again()
+        environment.update(tell_successor(line, os.fstat(theirs.fileno()).st_ino, told))
+        return self._reactor.spawnProcess(
+            _Process(self._process_exited),
+            arguments[0],
+            arguments,
+            environment,
+            os.fsencode(start.folder),
+            childFDs=descriptors,
+        )
 
     def go(self) -> None:
         """Let it accept connections, now that it is ready."""
@@ -221,15 +231,14 @@ class Successor:
     def _kill(self) -> None:
         with suppress(ProcessExitedAlready):
             self._process.signalProcess("KILL")
-        if self.pid != self._process.pid:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
 
     def _finish(self) -> None:
         self._stop_timer()
-        close_kept(self._ours)
+        if self._ours >= 0:
+            close_kept(self._ours)
         why = self._why or f"it {self._exited} before it was ready; what it has logged says why"
-        self._ready.errback(HandoverError(f"the successor, process {self.pid}, does not take over: {why}"))
+        named = f"process {self.pid}: " if self.pid else ""
+        self._ready.errback(HandoverError(f"{named}{why}"))
 
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
