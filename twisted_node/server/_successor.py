@@ -201,7 +201,9 @@ class Successor:
         self._why = text
 
     def _said_stop(self, text: str) -> None:
-        self._stopped(float(text))
+        seconds = float(text)
+        if self.state is SuccessorState.GONE:
+            self._stopped(seconds)
 
     # What becomes of it.
 
