@@ -106,9 +106,12 @@ class Listener:
         with adopting(self.endpoint, _inheritance.inherited) as self._asked:
             opening: Deferred[IListeningPort] = maybeDeferred(self.endpoint.listen, self.factory)
         opened = opening.addCallback(self._opened, path_and_mode)
-        _inheritance.inherited.need(opened)
         failures: list[Failure] = []
-        opened.addErrback(failures.append if opened.called else _not_listening)
+        if opened.called:
+            opened.addErrback(failures.append)
+        else:
+            _inheritance.inherited.need(opened)
+            opened.addErrback(_not_listening)
         if failures:
             self._wanted = False
             _inheritance.inherited.tell_failed(failures[0].value)
