@@ -18,6 +18,17 @@ from tests.support.patience import wait_until
 from tests.support.processes import RUNNERS, Process
 from tests.support.servers import SITE as SITE_PROGRAM
 from tests.support.sockets import connect, connect_unix
+from tests.support.systemd import Systemd
+
+#: Starts a program as systemd does, with two sockets and their names.
+ACTIVATE = """
+import os, sys
+first, second = (os.dup(int(number)) for number in sys.argv[1:3])
+os.dup2(first, 3)
+os.dup2(second, 4)
+os.environ.update(LISTEN_FDS="2", LISTEN_FDNAMES="first:second", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 Endpoints = list[tuple[Callable[[], socket.socket], tuple[bytes, bytes]]]
 
@@ -31,11 +42,16 @@ class RestartTests(HandoverTestCase):
         self.addCleanup(process.end)
         return process
 
+    def wait_for_answers(self, visitors: Visitors) -> None:
+        """Wait until some more requests have been answered."""
+        enough = visitors.outcomes["answered"] + 20
+        wait_until(lambda: visitors.outcomes["answered"] >= enough, 60)
+
     def check(self, process: Process, endpoints: Endpoints) -> None:
         """Replace a process three times, and stop the last one."""
         pid = process.popen.pid
         with Visitors(endpoints) as visitors:
-            wait_until(lambda: visitors.outcomes["answered"] > 20, 60)
+            self.wait_for_answers(visitors)
             for number in range(3):
                 successor = self.replace(pid, lambda: process.log)
                 if number == 0:
@@ -43,8 +59,7 @@ class RestartTests(HandoverTestCase):
                 else:
                     self.assertEqual(self.wait_for_end(pid), 0, process.log)
                 pid = successor
-                answered = visitors.outcomes["answered"]
-                wait_until(lambda answered=answered: visitors.outcomes["answered"] > answered + 20, 60)
+                self.wait_for_answers(visitors)
         self.assertEqual(set(visitors.outcomes), {"answered"}, process.log)
         os.kill(pid, signal.SIGTERM)
         self.assertEqual(self.wait_for_end(pid), 0, process.log)
@@ -118,6 +133,31 @@ class RestartTests(HandoverTestCase):
         )
         port = process.port()
         self.check(process, [(lambda: connect(port), SITE)] * 4)
+
+    def test_systemd(self) -> None:
+        """Sockets that came from systemd are handed on in their places, and are left to systemd at the end."""
+        folder = short_folder(self)
+        systemd = Systemd(str(folder / "notify"))
+        self.addCleanup(systemd.socket.close)
+        with (
+            socket.create_server(("127.0.0.1", 0), backlog=100) as first,
+            socket.create_server(("127.0.0.1", 0), backlog=100) as second,
+        ):
+            process = self.start(
+                *[sys.executable, "-c", ACTIVATE, str(first.fileno()), str(second.fileno())],
+                *RUNNERS["python"],
+                *["--listen", "systemd:domain=INET:name=second"],
+                *["--control", f"unix:{folder}/control"],
+                pass_fds=[first.fileno(), second.fileno()],
+                env={**os.environ, "NOTIFY_SOCKET": str(folder / "notify")},
+            )
+            port = second.getsockname()[1]
+            self.check(process, [(lambda: connect(port), NODE), (lambda: connect_unix(f"{folder}/control"), NODE)])
+            socket.create_connection(second.getsockname()).close()
+        told = systemd.receive_all()
+        self.assertEqual([path.name for path in folder.iterdir()], ["notify"])
+        words = [word for message in told for word in message if word in ("READY", "MAINPID", "STOPPING")]
+        self.assertEqual(words, ["READY", *["MAINPID", "READY"] * 3, "STOPPING"])
 
     def test_daemon(self) -> None:
         """``twistd`` in the background, with a log of its own; no line of it is lost."""

@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import directlyProvides
 
 from twisted_node.server._start import Start
 
@@ -51,28 +51,23 @@ class MemoryProcess:
         self.protocol.processExited(Failure(reason))
 
 
-@implementer(IReactorProcess, IReactorSocket)
 class HandoverReactor(Clock):
     """Starts processes, and serves lines, that a test looks at."""
 
     def __init__(self) -> None:
         super().__init__()
+        # As much of them as a handover needs.
+        directlyProvides(self, IReactorProcess, IReactorSocket)
         self.processes: list[MemoryProcess] = []
         self.lines: list[StringTransportWithDisconnection] = []
         self.cannot_start: OSError | None = None
 
     def adoptStreamConnection(self, descriptor: int, family: int, factory: Factory) -> None:
         transport = StringTransportWithDisconnection()
-        protocol = factory.buildProtocol(None)  # type: ignore[arg-type] # the address does not matter
+        protocol: Any = factory.buildProtocol(None)
         transport.protocol = protocol
-        protocol.makeConnection(transport)  # type: ignore[union-attr] # there is one
+        protocol.makeConnection(transport)
         self.lines.append(transport)
-
-    def adoptStreamPort(self, descriptor: int, family: int, factory: Factory) -> None:
-        raise AssertionError
-
-    def adoptDatagramPort(self, descriptor: int, family: int, protocol: Any, maxPacketSize: int = 8192) -> None:
-        raise AssertionError
 
     def callWhenRunning(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
         function(*arguments, **options)
@@ -100,7 +95,7 @@ class HandoverReactor(Clock):
 
     def said(self) -> list[bytes]:
         """What was said on the newest line since the last time."""
-        said = self.lines[-1].value().splitlines()
+        said: list[bytes] = self.lines[-1].value().splitlines()
         self.lines[-1].clear()
         return said
 

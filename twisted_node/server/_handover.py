@@ -129,10 +129,10 @@ class Handover:
         successor.go()
         _log.info("process {pid} (version {version}) serves now", pid=ready.pid, version=ready.version)
         for place, listener in enumerate(handed):
-            if place in ready.places:
-                listener.leave_to_successor()
-            else:
+            if place not in ready.places:
                 listener.close()
+        for listener in open_listeners():
+            listener.leave_to_successor()
         lame_duck = max(self._lame_duck(), SHORTEST_LAME_DUCK)
         self._shutdown.end(f"process {ready.pid} has taken over", lame_duck=lame_duck)
         return ready.pid

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-import stat
 from collections.abc import Callable
 from select import POLLIN, poll
 from typing import Any
@@ -35,6 +34,8 @@ from twisted_node.server import _inheritance
 from twisted_node.server._adopting import Adopting, adopting
 from twisted_node.server._door import LONGEST_QUEUE, Door
 from twisted_node.server._handshakes import BLIND_WAIT, HandshakeWait, cookies_sent
+from twisted_node.server._paths import path_and_mode as find_path_and_mode
+from twisted_node.server._paths import path_identity
 from twisted_node.server._twisted import innermost_endpoint, keep_only_copy, leave_path_alone, own_socket
 
 __all__ = ["Listener", "close_copies", "open_listeners"]
@@ -101,7 +102,7 @@ class Listener:
         if self._wanted:
             return
         self._wanted = True
-        path_and_mode = _path_and_mode(self._adopted) if self._adopted else None
+        path_and_mode = find_path_and_mode(self._adopted) if self._adopted else None
         self.number = next(_numbers)
         with adopting(self.endpoint, _inheritance.inherited) as self._asked:
             opening: Deferred[IListeningPort] = maybeDeferred(self.endpoint.listen, self.factory)
@@ -147,7 +148,7 @@ class Listener:
             if path_and_mode is not None:
                 os.chmod(*path_and_mode)
         elif isinstance(port, unix.Port):
-            self._path_identity = _identity(port)
+            self._path_identity = path_identity(port)
         if _inheritance.inherited.waits:
             self._shared = self._asked is not None and self._asked.adopted
             if isinstance(port, tcp.Port):
@@ -206,7 +207,7 @@ class Listener:
         if isinstance(port, unix.Port):
             _refuse_new(port)
             _accept_waiting(port, port.backlog + 1)
-            if _identity(port) != self._path_identity:
+            if path_identity(port) != self._path_identity:
                 # Somebody removed our path, or made it theirs: Twisted would fail, or unlink what is not ours.
                 leave_path_alone(port)
             return _stop(port)
@@ -295,25 +296,3 @@ def _accept_waiting(port: tcp.Port, at_most: int) -> int:
         port.numberAccepts = 1
         port.doRead()
     return at_most
-
-
-def _identity(port: unix.Port) -> tuple[int, int] | None:
-    """Say which file a unix port's path is."""
-    try:
-        status = os.stat(port.getHost().name)
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _path_and_mode(endpoint: AdoptedStreamServerEndpoint) -> tuple[bytes, int] | None:
-    """Remember the mode of an adopted unix socket's path."""
-    if endpoint.addressFamily != socket.AF_UNIX:
-        return None
-    adopted = socket.socket(fileno=os.dup(endpoint.fileno))
-    with adopted:
-        path = os.fsencode(adopted.getsockname())
-    try:
-        return path, stat.S_IMODE(os.stat(path).st_mode)
-    except (OSError, ValueError):
-        return None

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from twisted_node.server._inheritance import VARIABLE
 
-__all__ = ["FIRST_SYSTEMD_DESCRIPTOR", "START", "Start", "look_at_start"]
+__all__ = ["FIRST_SYSTEMD_DESCRIPTOR", "START", "Start", "keep_from_children", "look_at_start"]
 
 #: Where systemd puts the sockets that it hands to a process; see ``sd_listen_fds(3)``.
 FIRST_SYSTEMD_DESCRIPTOR = 3
@@ -104,8 +105,12 @@ def _as_written(folder: str, written: str) -> str:
     return written if same else folder
 
 
-START = look_at_start()
+def keep_from_children(descriptors: Iterable[int]) -> None:
+    """Have descriptors closed on exec; those that are not open are left out."""
+    for descriptor in descriptors:
+        with suppress(OSError):
+            os.set_inheritable(descriptor, False)
 
-for _descriptor in START.systemd_descriptors:
-    with suppress(OSError):
-        os.set_inheritable(_descriptor, False)
+
+START = look_at_start()
+keep_from_children(START.systemd_descriptors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from importlib.metadata import PackageNotFoundError
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import capturedLogs
@@ -118,7 +119,7 @@ class PredecessorTests(SynchronousTestCase):
         """A version that cannot be known is said to be unknown."""
 
         def no_version(name: str) -> str:
-            raise _predecessor.PackageNotFoundError(name)
+            raise PackageNotFoundError(name)
 
         self.patch(_predecessor, "version", no_version)
         self.assertEqual(_predecessor._version(), "unknown")

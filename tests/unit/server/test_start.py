@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.handover_reactor import START
 from twisted_node.server import _start
 from twisted_node.server._inheritance import VARIABLE
-from twisted_node.server._start import _as_written, _executable, _first_environment, look_at_start
+from twisted_node.server._start import _as_written, _executable, _first_environment, keep_from_children, look_at_start
 
 
 class StartTests(SynchronousTestCase):
@@ -74,6 +75,13 @@ class LookTests(SynchronousTestCase):
         self.assertEqual(_as_written(folder, link), link)
         for written in ("", "relative", "/", f"{folder}-none"):
             self.assertEqual(_as_written(folder, written), folder)
+
+    def test_sockets_are_kept_from_children(self) -> None:
+        """A socket that systemd has handed to us is not handed on to children; it may have been closed already."""
+        with socket.socket() as listening:
+            os.set_inheritable(listening.fileno(), True)
+            keep_from_children([10_000, listening.fileno()])
+            self.assertFalse(listening.get_inheritable())
 
     def test_no_proc(self) -> None:
         """Where the system does not tell of the first environment, the present one is taken."""

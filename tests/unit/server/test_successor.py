@@ -27,7 +27,7 @@ class SuccessorTests(SynchronousTestCase):
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(self.listening.close)
         self.successor = Successor(self.reactor, self.reactor, patience=60, stopped=self.stopped.append)
-        self.addCleanup(lambda: [os.close(kept) for kept in _line._kept])
+        self.addCleanup(_line.close_lines)
 
     def start(self) -> Deferred[Ready]:
         descriptor = self.listening.fileno()

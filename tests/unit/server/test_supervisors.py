@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,7 +20,14 @@ class SupervisorTests(SynchronousTestCase):
         self.pidfile: str | None = None
         self.patch(_supervisors, "own_pidfile", lambda: self.pidfile)
 
-    def why_not(self, *, tells: bool = False, pid: int = 100, parent: int = 99, **environment: str) -> str:
+    def why_not(
+        self,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        *,
+        tells: bool = False,
+        pid: int = 100,
+        parent: int = 99,
+    ) -> str:
         named = {name.encode(): value.encode() for name, value in environment.items()}
         start = replace(START, pid=pid, parent=parent, environment=named)
         return why_not_replaceable(start, tells_systemd=tells) or ""
@@ -34,12 +43,12 @@ class SupervisorTests(SynchronousTestCase):
 
     def test_systemd(self) -> None:
         """Systemd is told which process is the main one, or it takes the end of this one for the service's."""
-        self.assertIn("Type=notify", self.why_not(parent=1, SYSTEMD_EXEC_PID="100"))
-        self.assertIn("Type=notify", self.why_not(SYSTEMD_EXEC_PID="100"))
-        self.assertEqual(self.why_not(SYSTEMD_EXEC_PID="7"), "", "it has started the shell")
+        self.assertIn("Type=notify", self.why_not({"SYSTEMD_EXEC_PID": "100"}, parent=1))
+        self.assertIn("Type=notify", self.why_not({"SYSTEMD_EXEC_PID": "100"}))
+        self.assertEqual(self.why_not({"SYSTEMD_EXEC_PID": "7"}), "", "it has started the shell")
         notify = {"SYSTEMD_EXEC_PID": "100", "NOTIFY_SOCKET": "/run/notify"}
-        self.assertEqual(self.why_not(tells=True, parent=1, **notify), "")
-        self.assertIn("nobody here tells systemd", self.why_not(parent=1, **notify))
+        self.assertEqual(self.why_not(notify, tells=True, parent=1), "")
+        self.assertIn("nobody here tells systemd", self.why_not(notify, parent=1))
 
     def test_pidfile(self) -> None:
         """A pidfile names it."""
