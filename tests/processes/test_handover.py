@@ -22,8 +22,8 @@ from tests.support.systemd import Systemd
 
 #: Starts a program as systemd does, with two sockets and their names.
 ACTIVATE = """
-import os, sys
-first, second = (os.dup(int(number)) for number in sys.argv[1:3])
+import fcntl, os, sys
+first, second = (fcntl.fcntl(int(number), fcntl.F_DUPFD, 100) for number in sys.argv[1:3])
 os.dup2(first, 3)
 os.dup2(second, 4)
 os.environ.update(LISTEN_FDS="2", LISTEN_FDNAMES="first:second", LISTEN_PID=str(os.getpid()))
@@ -38,9 +38,9 @@ class RestartTests(HandoverTestCase):
 
     def start(self, *command: str, **options: object) -> Process:
         """Start the first process; its log goes to standard error."""
-        process = Process(*["/bin/sh", "-c", 'exec "$@" >&2', "sh"], *command, stdin=subprocess.DEVNULL, **options)
-        self.addCleanup(process.end)
-        return process
+        return self.own(
+            Process(*["/bin/sh", "-c", 'exec "$@" >&2', "sh"], *command, stdin=subprocess.DEVNULL, **options)
+        )
 
     def wait_for_answers(self, visitors: Visitors) -> None:
         """Wait until some more requests have been answered."""
@@ -55,7 +55,7 @@ class RestartTests(HandoverTestCase):
             for number in range(3):
                 successor = self.replace(pid, lambda: process.log)
                 if number == 0:
-                    self.assertEqual(process.wait(60), 0, process.log)
+                    self.assertEqual(process.popen.wait(60), 0, process.log)
                 else:
                     self.assertEqual(self.wait_for_end(pid), 0, process.log)
                 pid = successor
@@ -152,6 +152,7 @@ class RestartTests(HandoverTestCase):
                 env={**os.environ, "NOTIFY_SOCKET": str(folder / "notify")},
             )
             port = second.getsockname()[1]
+            process.wait_for_log("listening on .*/control")
             self.check(process, [(lambda: connect(port), NODE), (lambda: connect_unix(f"{folder}/control"), NODE)])
             socket.create_connection(second.getsockname()).close()
         told = systemd.receive_all()

@@ -49,9 +49,7 @@ class FailureTestCase(HandoverTestCase):
     """One process, and programs to take its place."""
 
     def start(self, release: Release) -> Process:
-        process = Process(sys.executable, str(release.path), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        self.addCleanup(process.end)
-        return process
+        return self.own(Process(sys.executable, str(release.path), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
 
     def path(self) -> Path:
         path = Path(self.mktemp())
@@ -96,7 +94,7 @@ class BadReleaseTests(FailureTestCase):
         release.write()
         pid = self.replace(process.popen.pid, lambda: process.log)
         self.ask(port)
-        self.assertEqual(process.wait(60), 0, process.log)
+        self.assertEqual(process.popen.wait(60), 0, process.log)
         os.kill(pid, signal.SIGTERM)
         self.assertEqual(self.wait_for_end(pid), 0)
 
@@ -111,7 +109,7 @@ class BadReleaseTests(FailureTestCase):
         wait_until(lambda: not Path(f"/proc/{pid}").exists())
         self.ask(port)
         process.signal()
-        self.assertEqual(process.wait(60), 0, process.log)
+        self.assertEqual(process.popen.wait(60), 0, process.log)
 
     def test_killed(self) -> None:
         """Somebody kills it before it is ready; a second request for a handover meanwhile is refused."""
@@ -135,7 +133,7 @@ class BadReleaseTests(FailureTestCase):
         process.signal(signal.SIGUSR2)
         pid = int(process.wait_for_log(r"process (\d+) is to take the place")[1])
         process.signal()
-        self.assertEqual(process.wait(60), 0, process.log)
+        self.assertEqual(process.popen.wait(60), 0, process.log)
         wait_until(lambda: self.wait_for_end(pid) == -signal.SIGKILL if Path(f"/proc/{pid}").exists() else True)
 
     def test_predecessor_killed(self) -> None:
@@ -171,7 +169,7 @@ class RefusalTests(HandoverTestCase):
         process.signal(signal.SIGUSR2)
         line = process.wait_for_log("not replaced: (.*)")[1]
         process.signal()
-        self.assertEqual(process.wait(60), 0, process.log)
+        self.assertEqual(process.popen.wait(60), 0, process.log)
         return line
 
     def test_standard_input(self) -> None:
@@ -207,7 +205,7 @@ class TogetherTests(FailureTestCase):
             pid = self.replace(process.popen.pid, lambda: process.log)
             os.kill(pid, signal.SIGTERM)
             self.assertIn(b"drain_timeout", read_to_end(connection))
-        self.assertEqual(process.wait(60), 1, process.log)
+        self.assertEqual(process.popen.wait(60), 1, process.log)
         self.assertEqual(self.wait_for_end(pid), 1, process.log)
         self.assertIn(f"process {process.popen.pid} has ended, with status 1", process.log)
 
@@ -225,7 +223,7 @@ class TogetherTests(FailureTestCase):
         self.ask(new)
         with self.assertRaises(ConnectionRefusedError):
             connect(old)
-        self.assertEqual(process.wait(60), 0, process.log)
+        self.assertEqual(process.popen.wait(60), 0, process.log)
         os.kill(pid, signal.SIGTERM)
         self.assertEqual(self.wait_for_end(pid), 0, process.log)
 
@@ -250,7 +248,7 @@ class TogetherTests(FailureTestCase):
         opened = [os.readlink(entry) for entry in Path(f"/proc/{child}/fd").iterdir()]
         self.assertEqual([name for name in opened if name.startswith("socket:")], [])
         self.assertNotIn(b"TWISTED_NODE_HANDOVER", Path(f"/proc/{child}/environ").read_bytes())
-        self.assertEqual(process.wait(60), 0)
+        self.assertEqual(process.popen.wait(60), 0)
         self.ask(port)
         os.kill(pid, signal.SIGTERM)
         self.assertEqual(self.wait_for_end(pid), 0)

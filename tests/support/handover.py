@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.patience import LONG_PATIENCE, PATIENCE, wait_until
-from tests.support.processes import heed_signals
+from tests.support.processes import Process, heed_signals
 
 #: From Linux's sys/prctl.h: whose parent has ended becomes a child of the caller, which can ask for its status.
 _PR_SET_CHILD_SUBREAPER = 36
@@ -114,12 +114,23 @@ class HandoverTestCase(SynchronousTestCase):
         self.pids: list[int] = []
         self.addCleanup(self.kill_all)
 
+    def own(self, process: Process) -> Process:
+        """See to the end of a first process, whatever becomes of the test.
+
+        Wait for it by its ``popen``: its log goes on with its successors.
+        """
+        self.addCleanup(process.end)
+        # Before that: its log ends with the last process that writes to it.
+        self.addCleanup(self.kill_all)
+        return process
+
     def kill_all(self) -> None:
         for pid in self.pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
+        self.pids.clear()
 
     def replace(self, pid: int, log: Callable[[], str]) -> int:
         """Have another process take the place of one; return its pid.
