@@ -19,7 +19,7 @@ from twisted_node.drain._waiters import Waiters
 from twisted_node.server._inheritance import Inheritance
 from twisted_node.server._line import Line, join_places, one_line, open_line
 
-__all__ = ["Predecessor", "PredecessorState"]
+__all__ = ["PREDECESSOR", "Predecessor", "PredecessorEvent", "PredecessorState"]
 
 _log = Logger()
 

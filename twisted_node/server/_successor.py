@@ -26,7 +26,7 @@ from twisted_node.server._inheritance import tell_successor
 from twisted_node.server._line import Line, close_kept, keep_until_end, open_line, read_places
 from twisted_node.server._start import Start
 
-__all__ = ["Ready", "Successor", "SuccessorState"]
+__all__ = ["SUCCESSOR", "Ready", "Successor", "SuccessorEvent", "SuccessorState"]
 
 _log = Logger()
 
