@@ -43,7 +43,8 @@ matrix: .venv/ready
 bench: .venv/bench
 	$(BIN)/python -m benchmarks $(PARTS)
 
-# Several minutes; writes docs/shutdown.md and its picture. The machine should have nothing else to do.
+# Several minutes; writes docs/shutdown.md and its picture. The machine should have nothing else to do. Only root can
+# measure at a distance.
 bench-shutdown: .venv/bench
 	$(BIN)/python -m benchmarks.shutdown --stops 10 --write
 

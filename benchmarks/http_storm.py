@@ -1,8 +1,9 @@
 """A storm of HTTP clients, in every state that a connection can be in, against one server that is stopped under them.
 
 What counts as lost: a request that was sent whole on a connection that had been made, and whose client got no whole
-response to it: its connection was closed or reset first. A client that keeps its connection looks whether the server
-has closed it before each request, and makes a new one if so. What does not count as lost: a connection that is refused
+response to it: its connection was closed or reset first; or a connection that was made on its client's side, and was
+reset before the first request could be sent. A client that keeps its connection looks whether the server has closed it
+before each request, and makes a new one if so. What does not count as lost: a connection that is refused
 (nothing was sent), and a response of any status (503 means: not started, send it again); those are counted apart.
 
 Among those lost, some have crossed: a request on a connection that was idle until then, whose client reads a clean end,
@@ -24,7 +25,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["CLIENTS", "Result", "Storm"]
+__all__ = ["CLIENTS", "CROSSING", "Result", "Storm"]
 
 #: How many clients of each kind.
 CLIENTS = {"in_flight": 40, "keep_alive": 20, "half_sent": 10, "idle": 20, "reconnecting": 20}
@@ -35,7 +36,8 @@ LATENCY_MS = (50, 400)
 #: Seconds between two requests of a client that keeps its connection, or makes a new one for each.
 PAUSE = (0.005, 0.015)
 
-#: A request that crosses the server's close is sent at most so many seconds before its client reads that.
+#: A request that crosses the server's close is sent at most a round trip and so many seconds before its client reads
+#: that.
 CROSSING = 0.05
 
 #: Seconds from the stop to the second half of a half-sent request.
@@ -94,7 +96,7 @@ class _Connection:
         made.setblocking(False)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            await self._loop.sock_connect(made, ("127.0.0.1", self._storm.port))
+            await self._loop.sock_connect(made, (self._storm.host, self._storm.port))
         except OSError:
             made.close()
             raise
@@ -134,17 +136,25 @@ class _Connection:
             await self.send(_request(path, *headers))
         except _Closed:
             # Not sent as a whole.
+            if not was_idle:
+                self._lost()
             return
         try:
             await self.receive()
         except _Closed as closed:
-            result = self._storm.result
-            result.lost[self._kind] = result.lost.get(self._kind, 0) + 1
-            result.crossed += was_idle and closed.clean and time.monotonic() - sent_at < CROSSING
-            self.close()
+            self._lost()
+            took = time.monotonic() - sent_at
+            self._storm.result.crossed += was_idle and closed.clean and took < CROSSING + self._storm.round_trip
+
+    def _lost(self) -> None:
+        lost = self._storm.result.lost
+        lost[self._kind] = lost.get(self._kind, 0) + 1
+        self.close()
 
     async def wait_for_close(self) -> None:
-        """Wait until the server closes."""
+        """Wait until the server closes, unless it has."""
+        if self._socket is None:
+            return
         with contextlib.suppress(_Closed):
             await self._read()
         self.close()
@@ -179,13 +189,25 @@ class Storm:
     """All the clients, in this process, without a thread.
 
     Args:
-        port: of the server, on 127.0.0.1. It answers ``GET /?ms=N`` after N milliseconds.
+        port: of the server. It answers ``GET /?ms=N`` after N milliseconds.
         seed: for the pauses and latencies.
         clients: how many of each kind.
+        host: the server's IPv4 address.
+        round_trip: seconds to the server and back.
     """
 
-    def __init__(self, port: int, seed: int = 0, clients: Mapping[str, int] = CLIENTS) -> None:
+    def __init__(
+        self,
+        port: int,
+        seed: int = 0,
+        clients: Mapping[str, int] = CLIENTS,
+        *,
+        host: str = "127.0.0.1",
+        round_trip: float = 0.0,
+    ) -> None:
         self.port = port
+        self.host = host
+        self.round_trip = round_trip
         self.clients = clients
         self.result = Result()
         self._random = random.Random(seed)

@@ -37,8 +37,8 @@ def run_aiohttp() -> None:
 
     app = web.Application()
     app.router.add_get("/", serve)
-    port = int(os.environ["PORT"])
-    web.run_app(app, host="127.0.0.1", port=port, shutdown_timeout=10, backlog=1024, print=None, access_log=None)
+    host, port = os.environ["HOST"], int(os.environ["PORT"])
+    web.run_app(app, host=host, port=port, shutdown_timeout=10, backlog=1024, print=None, access_log=None)
 
 
 if __name__ == "__main__":

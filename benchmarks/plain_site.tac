@@ -30,4 +30,5 @@ class Wait(Resource):
 
 
 application = Application("site")
-service(f"tcp:{os.environ['PORT']}:interface=127.0.0.1:backlog=1024", Site(Wait())).setServiceParent(application)
+host, port = os.environ["HOST"], os.environ["PORT"]
+service(f"tcp:{port}:interface={host}:backlog=1024", Site(Wait())).setServiceParent(application)

@@ -1,7 +1,7 @@
 """``python -m benchmarks.shutdown [--stops N] [--write]``: stop servers under a storm of clients, count what is lost.
 
-The storm, and what counts as lost, is in ``benchmarks/http_storm.py``. Each server runs in one process (or one worker),
-with its documented graceful settings on, and is stopped by SIGTERM. ``--write`` also writes docs/shutdown.md and
+Once on one machine, and once with the clients 40 ms away and the server as an ordinary user, which needs root. How a
+server is started and stopped is in ``benchmarks/one_stop.py``. ``--write`` also writes docs/shutdown.md and
 docs/shutdown.png.
 """
 
@@ -9,113 +9,37 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import http.client
+import json
 import os
 import platform
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.http_storm import CLIENTS, Result, Storm
+from benchmarks.delay_line import FAR, DelayLine, why_not
+from benchmarks.http_storm import CLIENTS, CROSSING, Result
+from benchmarks.one_stop import GRACE, ROOT, SERVERS, Stop, stop_once
+from benchmarks.ordinary_user import READER
 
-ROOT = Path(__file__).parent.parent
-BIN = Path(sys.executable).parent
-ASGI = "benchmarks.peers:asgi"
-#: Seconds after which a server that has not ended is killed.
-PATIENCE = 20
-
-#: How each server is started; PORT is replaced.
-SERVERS: dict[str, list[str]] = {
-    "DrainingSite": ["twistd", "-n", "--pidfile=", "-y", "examples/site.tac"],
-    "twisted.web Site": ["twistd", "-n", "--pidfile=", "-y", "benchmarks/plain_site.tac"],
-    "uvicorn": ["uvicorn", ASGI, "--port=PORT", "--backlog=1024", "--timeout-graceful-shutdown=10", "--no-access-log"],
-    "hypercorn": ["hypercorn", ASGI, "--bind=127.0.0.1:PORT", "--backlog=1024", "--graceful-timeout=10"],
-    "granian": [
-        *["granian", ASGI, "--interface=asgi", "--host=127.0.0.1", "--port=PORT", "--backlog=1024"],
-        "--workers-kill-timeout=10",
-    ],
-    "gunicorn": [
-        *["gunicorn", ASGI, "--worker-class=asgi", "--bind=127.0.0.1:PORT", "--backlog=1024"],
-        "--graceful-timeout=10",
-    ],
-    "aiohttp": ["python", "benchmarks/peers.py"],
-}
 PACKAGES = {"DrainingSite": "twisted-node", "twisted.web Site": "Twisted"}
 
+#: Seconds from a client at a distance to the server and back.
+ROUND_TRIP = 0.04
 
-@dataclass
-class Stop:
-    """One stop of one server."""
-
-    result: Result
-    #: Seconds from the last answer to the end of the process.
-    lag: float
-    status: int
-
-    @property
-    def lost(self) -> int:
-        return sum(self.result.lost.values())
+#: The stops of each server.
+Stops = dict[str, list[Stop]]
 
 
-async def stop_once(name: str, seed: int) -> Stop:
-    """Start a server, let the storm loose on it, stop it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    command = [part.replace("PORT", str(port)) for part in SERVERS[name]]
-    process = subprocess.Popen(
-        [BIN / command[0], *command[1:]],
-        cwd=ROOT,
-        env={**os.environ, "PORT": str(port)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    ended = 0.0
-
-    def wait() -> None:
-        nonlocal ended
-        # With a timeout it would look every 50 ms only.
-        process.wait()
-        ended = time.monotonic()
-
-    async def stop() -> None:
-        process.send_signal(signal.SIGTERM)
-        patience = asyncio.get_running_loop().call_later(PATIENCE, process.kill)
-        await asyncio.to_thread(wait)
-        patience.cancel()
-
-    try:
-        await wait_until_ready(name, port, process)
-        result = await Storm(port, seed).run(stop)
-    finally:
-        process.kill()
-        process.wait()
-    return Stop(result, ended - result.last_answer, process.returncode)
-
-
-async def wait_until_ready(name: str, port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(200):
-        if process.poll() is not None:
-            raise SystemExit(f"{name}: ended with {process.returncode}")
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("GET", "/")
-            if connection.getresponse().read() == b"ok":
-                return
-        except OSError:
-            await asyncio.sleep(0.05)
-        finally:
-            connection.close()
-    raise SystemExit(f"{name}: not ready")
+def stop_far(line: DelayLine, name: str, seed: int) -> Stop:
+    """Stop a server on the far side, with the clients on the near one."""
+    program = [sys.executable, "-m", "benchmarks.one_stop", name, str(seed), FAR, str(ROUND_TRIP)]
+    command = [*line.command("near"), *program, *line.command("far"), *READER]
+    stop = json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
+    return Stop(**{**stop, "result": Result(**stop["result"])})
 
 
 def spread(values: Sequence[float]) -> str:
@@ -124,113 +48,145 @@ def spread(values: Sequence[float]) -> str:
     return f"{median}" if least == most else f"{median} ({least} to {most})"
 
 
-def table(stops: dict[str, list[Stop]]) -> str:
-    rows = [
-        [
-            "server",
-            "lost per stop",
-            "refused (503)",
-            f"half-sent answered, of {CLIENTS['half_sent']}",
-            "last answer to end, ms",
-        ],
-    ]
-    rows[0].append("exit status")
-    for name, runs in stops.items():
+def table(near: Stops, far: Stops) -> str:
+    """Write a row for each server; of what is far only the losses, since times there are those of the way."""
+    half_sent = CLIENTS["half_sent"]
+    head = ["server", "lost per stop", "lost, 40 ms away", "of these may have crossed"]
+    rows = [[*head, "refused (503)", f"half-sent answered, of {half_sent}", "last answer to end, ms", "exit status"]]
+    for name, runs in near.items():
         rows.append(
             [
                 f"{name} {version(PACKAGES.get(name, name))}",
                 spread([run.lost for run in runs]),
+                spread([run.lost for run in far[name]]) if far else "",
+                spread([run.result.crossed for run in far[name]]) if far else "",
                 spread([run.result.refused for run in runs]),
                 spread([run.result.half_sent_answered for run in runs]),
                 spread([run.lag * 1000 for run in runs]),
                 ", ".join(sorted({str(run.status) for run in runs})),
             ]
         )
+    if not far:
+        for row in rows:
+            del row[2:4]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rows.insert(1, ["-" * width for width in widths])
     return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)
 
 
-def draw(stops: dict[str, list[Stop]], path: Path) -> None:
+def draw(near: Stops, far: Stops, path: Path) -> None:
+    """Draw the losses here and far away, and the times."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    figure, (lost, lag) = pyplot.subplots(1, 2, figsize=(8, 2.8), sharey=True, layout="constrained")
-    names = list(stops)
+    names = list(near)
+    charts = {"requests lost per stop (mean)": [statistics.mean(run.lost for run in near[name]) for name in names]}
+    if far:
+        charts["the same, clients 40 ms away"] = [statistics.mean(run.lost for run in far[name]) for name in names]
+    lags = [statistics.median(run.lag for run in near[name]) * 1000 for name in names]
+    charts["ms from last answer to end (median)"] = lags
+    figure, rows = pyplot.subplots(
+        1, len(charts), figsize=(3 + 2.5 * len(charts), 2.8), sharey=True, layout="constrained"
+    )
     colours = ["#2a7d4f" if name == "DrainingSite" else "#9aa5b1" for name in names]
-    for axes, title, values in (
-        (lost, "requests lost per stop (mean)", [statistics.mean(run.lost for run in stops[n]) for n in names]),
-        (
-            lag,
-            "ms from last answer to end (median)",
-            [statistics.median(run.lag for run in stops[n]) * 1000 for n in names],
-        ),
-    ):
-        bars = axes.barh(names, values, color=colours)
-        axes.bar_label(
-            bars, [f"{value:.1f}" if 0 < value < 10 else f"{value:.0f}" for value in values], padding=3, fontsize=8
-        )
+    for axes, (title, values) in zip(rows, charts.items(), strict=True):
+        labels = [f"{value:.1f}" if 0 < value < 10 else f"{value:.0f}" for value in values]
+        axes.bar_label(axes.barh(names, values, color=colours), labels, padding=3, fontsize=8)
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=8)
         axes.margins(x=0.15)
         axes.spines[["top", "right"]].set_visible(False)
-    lag.set_xscale("symlog", linthresh=10)
-    lag.set_xlim(0, 10 * max(statistics.median(run.lag for run in runs) * 1000 for runs in stops.values()))
-    lag.set_xticks([0, 10, 100, 1000], ["0", "10", "100", "1000"])
-    lost.invert_yaxis()
+    rows[-1].set_xscale("symlog", linthresh=10)
+    rows[-1].set_xlim(0, 10 * max(lags))
+    rows[-1].set_xticks([0, 10, 100, 1000], ["0", "10", "100", "1000"])
+    for axes in rows[:-1]:
+        axes.set_xlim(0, 1.15 * max(max(values) for values in list(charts.values())[:-1]))
+    rows[0].invert_yaxis()
     figure.savefig(path, dpi=110)
 
 
-def document(stops: dict[str, list[Stop]], count: int) -> str:
-    how = (
-        f"Written by `python -m benchmarks.shutdown --stops {count} --write`; `make bench-shutdown` passes `--stops"
-        f" 10`. Each server is stopped {count} times by SIGTERM, in turn, on Python {platform.python_version()} and"
-        f" {os.cpu_count()} cores shared with the clients, in one process or worker, its graceful settings on: 25"
-        " seconds to drain for DrainingSite, 10 for the others; twisted.web's own Site has no such setting. The median,"
-        " and in brackets the least and the most:"
-    )
-    storm = (
-        f"The storm: {CLIENTS['in_flight']} clients with a request of 50 to 400 ms in flight;"
-        f" {CLIENTS['keep_alive']} that keep their connection and ask every 5 to 15 ms;"
-        f" {CLIENTS['reconnecting']} that make a connection for each request; {CLIENTS['idle']} idle ones;"
-        f" {CLIENTS['half_sent']} that send half a request before the stop, and the rest 150 ms later."
-    )
+def document(near: Stops, far: Stops, count: int) -> str:
+    """Write the page."""
+    load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
+    paragraphs = {
+        "how": f"""Written by `python -m benchmarks.shutdown --stops {count} --write`; `make bench-shutdown` passes
+            `--stops 10`. Each server is stopped {count} times by SIGTERM, in turn, on Python
+            {platform.python_version()} and {os.cpu_count()} cores shared with the clients, in one process or worker.
+            The load averages when it ended were {load}. The median, and in brackets the least and the most:""",
+        "settings": f"""Each drains as its documents say, for as long as a setting says. {
+            "; ".join(f"{name}: {grace}" for name, grace in GRACE.items())
+        }. twisted.web's own Site has no such setting. All have a queue of 1,024
+            connections (`backlog`), so that none overflows; all else is at its default.""",
+        "storm": f"""The storm: {CLIENTS["in_flight"]} clients with a request of 50 to 400 ms in flight;
+            {CLIENTS["keep_alive"]} that keep their connection and ask every 5 to 15 ms; {CLIENTS["reconnecting"]} that
+            make a connection for each request; {CLIENTS["idle"]} idle ones; {CLIENTS["half_sent"]} that send half a
+            request before the stop, and the rest 150 ms later.""",
+        "lost": """Lost is a request that was sent whole on a connection that had been made, and got no whole response;
+            or a connection that was made, and reset before its first request could be sent. A client that keeps its
+            connection looks whether the server has closed it before each request. A connection refused is not lost, nor
+            is a 503: nothing was started, and the client knows.""",
+        "far": f"""40 ms away: the same storm, in a network namespace of its own, on a line to the server's that takes
+            20 ms each way. The server runs there as an ordinary user, without privileges (but that it may read all
+            files). A connection is made on its client's side 20 ms before it is on the server's, and a close takes 20
+            ms to its client. A request that meets it on its way has crossed it: counted here is what was sent on a kept
+            connection whose client then read a clean end within {(ROUND_TRIP + CROSSING) * 1000:.0f} ms. It is lost all
+            the same, but its client may know that it was not started.""",
+    }
+    text = {
+        name: textwrap.fill(" ".join(paragraph.split()), 120, break_on_hyphens=False)
+        for name, paragraph in paragraphs.items()
+    }
     return f"""# Stopped under load
 
-{textwrap.fill(how, 120, break_on_hyphens=False)}
+{text["how"]}
 
-{table(stops)}
+{table(near, far)}
 
-{textwrap.fill(storm, 120, break_on_hyphens=False)}
+{text["settings"]}
 
-Lost is a request that was sent whole on a connection that had been made, and got no whole response. A client that keeps
-its connection looks whether the server has closed it before each request. A connection refused is not lost, nor is a
-503: nothing was started, and the client knows.
+{text["storm"]}
 
+{text["lost"]}
+{f"{chr(10)}{text['far']}{chr(10)}" if far else ""}
 ![Requests lost per stop, and time to the end](shutdown.png)
 """
 
 
-async def main() -> None:
+def report(where: str, name: str, stop: Stop) -> Stop:
+    """Say what came of a stop."""
+    result = stop.result
+    lost = ", ".join(f"{count} {kind}" for kind, count in sorted(result.lost.items()))
+    print(f"{name}{where}: {result.answered} answered, lost: {lost or 'none'}", file=sys.stderr)
+    return stop
+
+
+def main() -> None:
+    """Run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stops", type=int, default=5, help="how often each server is stopped")
     parser.add_argument("--only", nargs="*", default=list(SERVERS), choices=list(SERVERS), help="not all servers")
     parser.add_argument("--write", action="store_true", help="write docs/shutdown.md and docs/shutdown.png")
     options = parser.parse_args()
-    stops: dict[str, list[Stop]] = {name: [] for name in options.only}
+    near: Stops = {name: [] for name in options.only}
     for number in range(options.stops):
-        for name, runs in stops.items():
-            stop = await stop_once(name, number)
-            runs.append(stop)
-            lost = ", ".join(f"{count} {kind}" for kind, count in sorted(stop.result.lost.items()))
-            print(f"{name}: {stop.result.answered} answered, lost: {lost or 'none'}", file=sys.stderr)
-    print(table(stops))
+        for name, runs in near.items():
+            runs.append(report("", name, asyncio.run(stop_once(name, number))))
+    far: Stops = {}
+    if reason := why_not():
+        print(f"not measured at a distance: {reason}", file=sys.stderr)
+    else:
+        far = {name: [] for name in options.only}
+        with DelayLine(ROUND_TRIP) as line:
+            for number in range(options.stops):
+                for name, runs in far.items():
+                    runs.append(report(", 40 ms away", name, stop_far(line, name, number)))
+    print(table(near, far))
     if options.write:
-        (ROOT / "docs" / "shutdown.md").write_text(document(stops, options.stops))
-        draw(stops, ROOT / "docs" / "shutdown.png")
+        (ROOT / "docs" / "shutdown.md").write_text(document(near, far, options.stops))
+        draw(near, far, ROOT / "docs" / "shutdown.png")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -1,4 +1,4 @@
-"""A site that drains: PORT=8080 twistd -n --pidfile= -y examples/site.tac."""
+"""A site that drains: HOST=127.0.0.1 PORT=8080 twistd -n --pidfile= -y examples/site.tac."""
 
 import os
 
@@ -37,9 +37,9 @@ class Wait(Resource):
 
 drain = Drain(reactor)
 service = DrainingService(drain)
-port = os.environ.get("PORT", "8080")
+host, port = os.environ.get("HOST", "127.0.0.1"), os.environ.get("PORT", "8080")
 service.listen(
-    serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1:backlog=1024"),
+    serverFromString(reactor, f"tcp:{port}:interface={host}:backlog=1024"),
     DrainingSite(Wait(), drain=drain),
 )
 own_process(service, reactor)

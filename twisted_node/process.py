@@ -12,12 +12,10 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-import sys
 import threading
 import time
 from contextlib import suppress
 from inspect import currentframe
-from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -27,10 +25,9 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
 from twisted_node._exit import exit_promptly, prepare_teardown
-from twisted_node._seconds import LONGEST_SECONDS
-from twisted_node.drain import Drain, Phase, Statistics
+from twisted_node._watchdog import Watchdog
+from twisted_node.drain import Phase, Statistics
 from twisted_node.errors import HandoverError, MisuseError
-from twisted_node.names import name_oldest
 from twisted_node.server import DrainingService
 from twisted_node.server._line import close_lines
 from twisted_node.server._listening import close_copies
@@ -53,11 +50,6 @@ _ESCALATION_SECONDS = 0.5
 #: The watchdog ends the process this long after the deadline. It is half a second less than the two seconds that are
 #: promised, for a busy machine.
 _WATCHDOG_SECONDS = MAX_GRACE + 0.5
-
-#: A watchdog that wakes this late was not let run: the whole process was stopped. The reactor then has as long as
-#: `_REACTOR_SECONDS` to do what was due meanwhile.
-_FROZEN_SECONDS = 0.1
-_REACTOR_SECONDS = 0.5
 
 #: The one that owns this process, once there is one.
 _owners: list[_Owner] = []
@@ -119,9 +111,9 @@ class _Owner:
         self._signals = 0
         self._last_signal = 0.0
         self._cut = False
-        self._watchdog = _Watchdog(service.drain)
+        self._watchdog = Watchdog(lambda: service.drain.statistics().oldest)
         service.watch_handover(self._handed_over)
-        service.watch_end(self._watchdog.end_moved)
+        service.watch_end(self._end_moved)
         service.when_ended().addCallback(self._ended)
         self._handle_signals()
         # Twisted installs handlers of its own when it starts.
@@ -156,15 +148,16 @@ class _Owner:
         self._last_signal = now
         name = signal.Signals(number).name
         service = self._service
+        # The watchdog is set here, in case the reactor is too busy to do it.
         if self._signals == 1:
-            self._end_within(service.lame_duck + service.drain_timeout)
+            self._end_moved(service.would_end_by(lame_duck=service.lame_duck))
             self._reactor.callFromThread(self._stop, name)
         elif service.drain.phase is Phase.LAME_DUCK:
-            self._end_within(service.drain_timeout)
+            self._end_moved(service.would_end_by())
             self._reactor.callFromThread(service.end, name)
         elif not self._cut:
             self._cut = True
-            self._watchdog.end_moved(min(now, service.ends_by or now))
+            self._end_moved(min(now, service.would_end_by()))
             self._reactor.callFromThread(service.cut, f"a second {name}")
         else:
             signal.signal(number, signal.SIG_DFL)
@@ -184,10 +177,9 @@ class _Owner:
         """Count what has asked for it as a signal: the next one ends the lame duck, as a second SIGTERM does."""
         self._signals += 1
 
-    def _end_within(self, seconds: float) -> None:
-        """Start the watchdog, in case the reactor is too busy to; the service corrects the time when it is not."""
-        if self._service.ends_by is None:
-            self._watchdog.end_moved(time.monotonic() + seconds)
+    def _end_moved(self, ends_by: float) -> None:
+        """Learn by when, on the monotonic clock, the service is to have ended; it takes no lock."""
+        self._watchdog.bite_at(ends_by + _WATCHDOG_SECONDS)
 
     def _stop(self, reason: str) -> None:
         self._reason = reason
@@ -243,46 +235,4 @@ class _Owner:
             bites_at = (self._service.ends_by or now) + _WATCHDOG_SECONDS
             # A little later than the watchdog, which does not live as long.
             seconds = max(0.0, bites_at - now) + 0.1
-            prepare_teardown(
-                status, (sys.modules["__main__"].__dict__, self._namespace), (*SIGNALS, REPLACE_SIGNAL), seconds
-            )
-
-
-class _Watchdog:
-    """Ends the process if it has not ended by itself; in a thread, because the reactor may be stuck."""
-
-    def __init__(self, drain: Drain) -> None:
-        self._drain = drain
-        # A signal handler may call put() in the middle of another put(): SimpleQueue allows that, Queue would deadlock.
-        self._ends: SimpleQueue[float] = SimpleQueue()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def end_moved(self, ends_by: float) -> None:
-        """Set when the service is to have ended, on the monotonic clock; the last call counts.
-
-        Args:
-            ends_by: in seconds.
-        """
-        self._ends.put(ends_by)
-
-    def _wait_until(self, bites_at: float) -> None:
-        """Wait until a time, in seconds on the monotonic clock, or until the one that replaces it."""
-        while (left := bites_at - time.monotonic()) > 0:
-            with suppress(Empty):
-                bites_at = self._ends.get(timeout=min(left, LONGEST_SECONDS)) + _WATCHDOG_SECONDS
-        if left < -_FROZEN_SECONDS:
-            time.sleep(_REACTOR_SECONDS)
-
-    def _watch(self) -> None:
-        self._wait_until(self._ends.get() + _WATCHDOG_SECONDS)
-        threads = ", ".join(t.name for t in threading.enumerate() if t is not self._thread)
-        with suppress(Exception):
-            oldest = name_oldest(self._drain.statistics().oldest)
-            last_words = f"not ended in time; in flight: {oldest or 'nothing'}; threads: {threads}\n"
-            # Neither the log nor sys.stderr: one of their locks may be what is stuck.
-            os.write(2, last_words.encode())
-        os._exit(1)
+            prepare_teardown(status, self._namespace, (*SIGNALS, REPLACE_SIGNAL), seconds)

@@ -178,8 +178,26 @@ class ModuleTests(SynchronousTestCase):
         self.assertEqual({name: count for name, count in lines.items() if count > 300}, {})
 
 
+#: All that the drain may know of Twisted: Deferreds, clocks, the log. import-linter tells no parts of Twisted apart.
+KNOWN_TO_THE_DRAIN = {
+    *("twisted.internet.base", "twisted.internet.defer", "twisted.internet.interfaces", "twisted.internet.task"),
+    *("twisted.logger", "twisted.python.failure"),
+}
+
+
 class ImportTests(SynchronousTestCase):
     """What an import does to its process."""
+
+    def test_drain_knows_no_transport(self) -> None:
+        """No module of the drain imports a reactor, a transport or a service, not even inside of a function."""
+        known: set[str] = set()
+        for name, module in MODULES.items():
+            for node in ast.walk(ast.parse(source(module))) if name.startswith("twisted_node.drain") else ():
+                if isinstance(node, ast.Import):
+                    known.update(each.name for each in node.names)
+                elif isinstance(node, ast.ImportFrom):
+                    known.add(str(node.module))
+        self.assertEqual({name for name in known if name.startswith("twisted.")}, KNOWN_TO_THE_DRAIN)
 
     def test_no_reactor(self) -> None:
         """No module takes the reactor when it is imported: whoever runs it chooses which one."""

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.lines import INIT, INIT_OK, bodies, message
 from tests.support.paths import ROOT
 from tests.support.processes import run
+from twisted_node._version import VERSION
 
 
 def call(*command: str) -> None:
@@ -36,7 +37,7 @@ class WheelTests(SynchronousTestCase):
         shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "_trial_temp*", "__pycache__"))
         (source / "twisted" / "plugins" / "dropin.cache").write_bytes(b"")
         call(sys.executable, "-m", "build", "--wheel", "--no-isolation", f"--outdir={folder}", os.fspath(source))
-        (wheel,) = folder.glob("*.whl")
+        (wheel,) = folder.glob(f"twisted_node-{VERSION}-*.whl")
         names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
         package = [path.relative_to(source) for path in (source / "twisted_node").rglob("*") if path.is_file()]
         self.assertEqual(sorted(names), ["twisted/plugins/twisted_node_plugin.py", *sorted(map(str, package))])

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,6 +18,7 @@ from tests.support.lines import INIT, bodies, by_request, message
 from tests.support.patience import PATIENCE
 from tests.support.processes import RUNNERS, Process, run
 from tests.support.sockets import connect, read_to_end
+from twisted_node._version import VERSION
 
 
 class AdminProcessTests(SynchronousTestCase):
@@ -135,11 +137,23 @@ class AdminProcessTests(SynchronousTestCase):
         self.assertEqual(process.wait(), 0)
 
     def test_on_standard_input(self) -> None:
-        """A node on standard input can be watched too; a drain begun by HTTP leaves it answering until input ends."""
+        """A node on standard input can be watched too, and has its name from init.
+
+        A drain begun by HTTP leaves it answering until input ends.
+        """
         process = Process(*RUNNERS["python"], "--admin", LOCAL, "--admin-drain")
         self.addCleanup(process.end)
+        before = json.loads(curl(process.port(), "/status")[1])
+        self.assertEqual((before["pid"], before["version"], before["node_id"]), (process.popen.pid, VERSION, None))
+        self.assertIn(f"twisted_node_info{{version={VERSION}}}", figures(curl(process.port(), "/metrics")[1]))
         process.send(INIT)
         process.read_line()
+        after = json.loads(curl(process.port(), "/status")[1])
+        self.assertEqual((after["pid"], after["node_id"]), (process.popen.pid, "n1"))
+        self.assertGreater(after["uptime_s"], before["uptime_s"])
+        found = figures(curl(process.port(), "/metrics")[1])
+        self.assertIn(f"twisted_node_info{{node_id=n1,version={VERSION}}}", found)
+        self.assertLess(abs(time.time() - after["uptime_s"] - found["process_start_time_seconds"]), PATIENCE)
         self.assertEqual(curl(process.port(), "/drain", "-X", "POST")[0], 202)
         self.assertEqual(curl(process.port(), "/readyz"), (503, "drained: POST /drain from 127.0.0.1\n"))
         process.send(message("tcp_drain_status", 2))

@@ -58,6 +58,13 @@ class BenchmarkTests(SynchronousTestCase):
         """Several nodes share one listening socket."""
         self.check("workers", "SO_REUSEPORT: the busiest node's share")
 
+    def test_shutdown(self) -> None:
+        """A server is stopped under a storm; also at a distance, where that can be had."""
+        command = [sys.executable, "-m", "benchmarks.shutdown", "--stops", "1", "--only", "DrainingSite"]
+        run = run_to_end(command, cwd=ROOT)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertRegex(run.stdout, r"\n\| DrainingSite [\d.]+ +(\| \d+ +){4,6}\| 0 ")
+
     def test_unknown_part(self) -> None:
         """A part that there is not is refused by its name."""
         command = [sys.executable, "-m", "benchmarks", "warp"]

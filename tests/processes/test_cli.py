@@ -32,6 +32,7 @@ from tests.support.patience import PATIENCE
 from tests.support.picture import picture
 from tests.support.processes import RUNNERS, Process
 from tests.support.sockets import connect, fill
+from twisted_node._version import VERSION
 from twisted_node.command._cli import CLEAN, CUT, INTERRUPTED, NOT_ASKED
 
 COMMAND = str(BIN / "twisted-node")
@@ -101,10 +102,12 @@ class StatusCommandTests(CliCase):
 
     def test_status(self) -> None:
         """For people it says a figure a line, and the oldest requests; for programs, what /status says."""
-        self.send(self.start(), 60_000)
+        node = self.start()
+        self.send(node, 60_000)
         status, output, _ = self.run_command("status", self.endpoint)
         self.assertEqual(status, CLEAN)
-        self.assertRegex(output, r"(?m)^phase +serving$")
+        about = rf"^node +n1\npid +{node.popen.pid}\nversion +{re.escape(VERSION)}\nup +\d+\.\d s\nphase +serving\n"
+        self.assertRegex(output, about)
         self.assertRegex(output, r"(?m)^deadline +none is set; a drain cuts what is left after 25 s$")
         self.assertRegex(output, r"(?m)^oldest +tcp_request 0 from shop +\d+\.\d s$")
         status, output, _ = self.run_command("status", "--json", self.endpoint)

@@ -10,10 +10,13 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.support.delay_line import FAR, FAR6, DelayLine, why_not
+from benchmarks.delay_line import FAR, FAR6, DelayLine, why_not
+from benchmarks.ordinary_user import NOBODY, READER
+from tests.support.certificates import Certificates
 from tests.support.paths import ROOT
 from tests.support.processes import RUNNERS, Process, unmeasured
 
@@ -23,12 +26,18 @@ FINE = {"answered", "told", "refused"}
 #: An endpoint for IPv4 and IPv6.
 IPV6 = r"tcp:0:interface=\:\:"
 
-#: An ordinary user, but for the right to read all files: the tests may stand where only root may look. It has no
-#: privilege that has to do with the network.
-NOBODY = [
-    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
-    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
-]
+
+def nobody(*files: Path) -> list[str]:
+    """Return what to put before a command to run it as an ordinary user.
+
+    The tests may stand where only root may look. Then, and only then, that user may read all files; it has no privilege
+    that has to do with the network in any case.
+    """
+    program = "import sys, twisted_node.command; [open(name).close() for name in sys.argv[1:]]"
+    reading = subprocess.run(
+        [*NOBODY, sys.executable, "-c", program, *map(str, files)], cwd=ROOT, check=False, stderr=subprocess.DEVNULL
+    )
+    return READER if reading.returncode else NOBODY
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ class Case:
     endpoint: str = "tcp:0"
     address: str = FAR
     user: str = "root"
+    tls: bool = False
     #: How many of the clients make requests that take a while.
     slow: int = 0
     clients: int = 50
@@ -58,18 +68,24 @@ class Stop:
         return {outcome: count for outcome, count in self.outcomes.items() if outcome not in FINE}
 
 
-def stop_under_storm(line: DelayLine, case: Case) -> Stop:
+def stop_under_storm(line: DelayLine, case: Case, pem: Path) -> Stop:
     """Start a server, let the storm loose on it, and stop it.
+
+    Args:
+        line: to the server.
+        case: which server, and which clients.
+        pem: certificate and key of a server with TLS.
 
     Raises:
         AssertionError: something did not start or end.
     """
+    endpoint = f"ssl:0:privateKey={pem}:certKey={pem}" if case.tls else case.endpoint
     server = (
-        [*RUNNERS["twistd"], "--listen", case.endpoint]
+        [*RUNNERS["twistd"], "--listen", endpoint]
         if case.kind == "node"
-        else [sys.executable, "-m", "tests.support.far_site", case.endpoint]
+        else [sys.executable, "-m", "tests.support.far_site", endpoint]
     )
-    user = NOBODY if case.user == "nobody" else []
+    user = nobody(pem) if case.user == "nobody" else []
     # Coverage would write its data as somebody who may not.
     options = {"stdin": subprocess.DEVNULL, "env": unmeasured({**os.environ, "PYTHONPATH": str(ROOT)}), "cwd": ROOT}
     process = Process(*line.command("far"), *user, *server, **options)
@@ -77,7 +93,7 @@ def stop_under_storm(line: DelayLine, case: Case) -> Stop:
     try:
         port = process.wait_for_log(r"listening on \S+:(\d+)\n")[1]
         program = [sys.executable, str(ROOT / "tests" / "support" / "far_storm.py")]
-        arguments = [case.address, port, case.kind, str(case.clients), str(case.slow)]
+        arguments = [case.address, port, case.kind, str(case.clients), str(case.slow), *["tls"] * case.tls]
         storm = Process(*line.command("near"), *program, *arguments)
         if storm.read_line() != b"ready\n":
             raise AssertionError(f"the storm did not begin: {storm.log}")
@@ -104,9 +120,10 @@ class DistanceTests(SynchronousTestCase):
             reason = "there is no setpriv command"
         if reason is not None:
             raise SkipTest(reason)
+        pem = Certificates(Path(self.mktemp()).absolute()).server
         with DelayLine(round_trip) as line:
             for case in cases:
-                stop = stop_under_storm(line, case)
+                stop = stop_under_storm(line, case, pem)
                 print(f"{round_trip} s, {case}: {stop.outcomes}")
                 self.assertEqual(stop.lost, {}, f"{case}\n{stop.log}")
                 self.assertEqual(stop.status, 0, stop.log)
@@ -128,6 +145,14 @@ class DistanceTests(SynchronousTestCase):
     def test_site_of_an_ordinary_user(self) -> None:
         """The same, without privileges."""
         self.check(0.04, Case("site", IPV6, FAR6, "nobody"), Case("site", user="nobody", slow=5))
+
+    def test_tls(self) -> None:
+        """Clients whose first request goes with the last message of a TLS handshake; an ordinary user's servers."""
+        self.check(0.04, Case("node", user="nobody", tls=True), Case("site", user="nobody", tls=True, slow=5))
+
+    def test_another_continent_over_tls(self) -> None:
+        """The same, 150 ms away."""
+        self.check(0.15, Case("node", user="nobody", tls=True), Case("site", user="nobody", tls=True))
 
     def test_another_continent(self) -> None:
         """Clients 150 ms away; over IPv4 to a listener for both."""

@@ -29,7 +29,7 @@ def find(program: str) -> str:
     return path
 
 
-class SiteTests(TestCase):
+class HttpSiteTests(TestCase):
     """Each test has a process of its own."""
 
     def setUp(self) -> None:

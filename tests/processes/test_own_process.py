@@ -17,7 +17,7 @@ from tests.support.signals import pause
 from tests.support.sockets import connect, read_to_end
 
 PROGRAM = """
-import atexit, gzip, multiprocessing, os, sys, time
+import atexit, gzip, multiprocessing, os, sys, tempfile, time
 from twisted.internet import reactor
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import globalLogBeginner, textFileLogObserver
@@ -58,6 +58,27 @@ listener = service.listen(
     serverFromString(reactor, "tcp:0:interface=127.0.0.1"), DrainingSite(Root(), drain=drain)
 )
 own_process(service, reactor)
+"""
+#: What no module of the program holds: the reactor does, or it holds itself.
+HOLDER = """
+class Holder:
+    pass
+
+class LateWitness:
+    def __del__(self):
+        self.log.write("another finaliser ran\\n")
+
+reactor.holder = holder = Holder()
+holder.log = open("held.log", "w")
+holder.archive = gzip.open("held.gz", "wb")
+holder.text = gzip.open("text.gz", "wt")
+holder.temporary = tempfile.NamedTemporaryFile(dir=".", prefix="temporary")
+holder.log.write("order 1\\n")
+holder.archive.write(b"order 1\\n")
+holder.text.write("order 1\\n")
+alone = LateWitness()
+alone.itself, alone.log = alone, holder.log
+del holder, alone
 """
 SCRIPT = (
     PROGRAM
@@ -138,6 +159,19 @@ class TeardownTests(OwnProcessTestCase):
             self.assertIn(b"503", read_to_end(client))
             self.check(process, 1)
 
+    def test_held(self) -> None:
+        """So it is with what only an object holds that itself is held by a library, or by itself alone."""
+        for start, text in ((self.start_script, SCRIPT), (self.start_tac, TAC)):
+            process = start(text.replace("drain = Drain(reactor)", HOLDER + "drain = Drain(reactor)"))
+            self.assertIn(b"ok", self.get(process, "/").recv(1000))
+            self.assertEqual(len(list(self.folder.glob("temporary*"))), 1)
+            process.signal()
+            self.check(process, 0)
+            self.assertEqual((self.folder / "held.log").read_text(), "order 1\nanother finaliser ran\n")
+            for name in ("held.gz", "text.gz"):
+                self.assertEqual(gzip.decompress((self.folder / name).read_bytes()), b"order 1\n")
+            self.assertEqual(list(self.folder.glob("temporary*")), [])
+
     def test_stuck_finaliser(self) -> None:
         """A finaliser that never ends does not hold the process."""
         stuck = "service.drain_timeout = 0.2\nWitness.__del__ = lambda self: time.sleep(600)\n"
@@ -211,6 +245,25 @@ class PrivilegesTests(OwnProcessTestCase):
                 connect(port).close()
             process.signal()
             self.assertEqual(process.wait(), 0, process.log)
+
+    def test_unix_path(self) -> None:
+        """A unix path is made by the later user, who can remove it at the end; where it cannot, that is told."""
+        user, group = (os.getuid(), os.getgid()) if os.getuid() else (65534, 65534)
+        # A Python that only root can read loads its codecs for the TCP port, which is bound before.
+        twistd = (*TWISTD, f"--uid={user}", f"--gid={group}", "node", "--listen", "tcp:0:interface=127.0.0.1")
+        for name, mode in (("open", 0o777), ("shut", 0o555)):
+            (self.folder / name).mkdir()
+            (self.folder / name).chmod(mode)
+        process = self.start(*twistd, "--listen", "unix:open/node", "--control", "unix:open/control")
+        process.wait_for_log("listening on open/control")
+        made = [os.stat(self.folder / "open" / name).st_uid for name in ("node", "control")]
+        self.assertEqual(made, [user] * 2)
+        process.signal()
+        self.assertEqual(process.wait(), 0, process.log)
+        self.assertEqual(os.listdir(self.folder / "open"), [])
+        process = self.start(*twistd, "--listen", "unix:shut/node")
+        self.assertEqual(process.wait(), 1, process.log)
+        self.assertIn("node: --listen unix:shut/node: cannot write to the folder shut: Permission denied", process.log)
 
 
 class MistakeTests(OwnProcessTestCase):

@@ -6,6 +6,9 @@ import atexit
 import os
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 import tempfile
 from functools import cache
 from typing import Any
@@ -21,6 +24,8 @@ from tests.support.lines import message
 from tests.support.patience import PATIENCE
 from tests.support.processes import RUNNERS, Process
 from tests.support.sockets import connect, read_to_end
+from tests.support.systemd import ACTIVATE
+from twisted_node._version import VERSION
 
 OPTIONS = (
     "--headless=new",
@@ -58,6 +63,13 @@ for (const element of document.querySelectorAll("h1, h2, p, dt, dd, th, td, span
   if (box.right > innerWidth + 1) faults.push(`too wide: ${element.textContent}`);
 }
 return faults;
+"""
+
+#: Keeps each phase that the page shows from now on, however briefly.
+REMEMBER_PHASES = """
+window.phases = [];
+const phase = document.getElementById("phase");
+new MutationObserver(() => phases.push(phase.textContent)).observe(phase, {childList: true, subtree: true});
 """
 
 
@@ -135,6 +147,10 @@ class BrowserTests(SynchronousTestCase):
                 client.sendall(message("tcp_request", number, src, latency_ms=3500 + 50 * number))
             self.wait(lambda _: self.text("in-flight") == "30")
             self.assertEqual(self.text("connections"), "1")
+            about = [self.text(name) for name in ("where", "node-id", "pid", "version")]
+            expected = [f"127.0.0.1:{admin}", "node n1", f"pid {process.popen.pid}", f"twisted_node {VERSION}"]
+            self.assertEqual(about, expected)
+            self.assertRegex(self.text("uptime"), r"^up (\d+ min )?\d+ s$")
             self.assertIn("tcp_request 1 from <b>shop</b>", self.text("oldest"))
             self.look("serving", dark=False, width=1000, height=1100)
             process.signal()
@@ -166,6 +182,15 @@ class BrowserTests(SynchronousTestCase):
         others = [entry for entry in self.browser.get_log("browser") if entry["source"] != "network"]
         self.assertEqual(others, [], "the browser complains of nothing but the server's absence")
 
+    def test_long_name(self) -> None:
+        """A node's name is shown as it is, and as long as it is, also on a phone."""
+        name = "<b>n1</b>" + "x" * 100
+        _, admin, _ = self.start(f"--node-id={name}")
+        self.browser.get(f"http://127.0.0.1:{admin}/")
+        self.wait_for_phase("serving")
+        self.assertEqual(self.text("node-id"), f"node {name}")
+        self.look("long-name-phone", dark=False, width=360, height=740)
+
     def test_killed_and_back(self) -> None:
         """A process that goes without a word is missed, and the next one at the same address is shown."""
         process, admin, _ = self.start()
@@ -177,6 +202,38 @@ class BrowserTests(SynchronousTestCase):
         successor = Process(*RUNNERS["python"], f"--admin=tcp:{admin}:interface=127.0.0.1")
         self.addCleanup(successor.end)
         self.wait_for_phase("serving")
+
+    def activate(self, listener: socket.socket) -> Process:
+        """Start a node whose admin endpoint is a socket that we hold."""
+        number, admin = str(listener.fileno()), "--admin=systemd:domain=INET:index=0"
+        process = Process(
+            *(sys.executable, "-c", ACTIVATE, number, *RUNNERS["python"], admin, "--listen", LOCAL),
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        self.addCleanup(process.end)
+        process.ports(2)
+        return process
+
+    def test_successor(self) -> None:
+        """If another process answers at the address already when one ends, the page goes over to that, never gone."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            first = self.activate(listener)
+            self.browser.get(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+            self.wait(lambda _: self.text("pid") == f"pid {first.popen.pid}")
+            self.browser.execute_script(REMEMBER_PHASES)
+            second = self.activate(listener)
+            first.signal()
+            self.wait(lambda _: self.text("pid") == f"pid {second.popen.pid}")
+            self.assertEqual(first.wait(), 0, first.log)
+            self.assertEqual(self.text("sentence"), "Taking requests.")
+            phases = self.browser.execute_script("return phases")
+            self.assertIn("drained", phases)
+            self.assertNotIn("gone", phases)
+            second.signal()
+            self.wait_for_phase("gone")
+            self.assertEqual(second.wait(), 0, second.log)
 
     def test_stuck(self) -> None:
         """A process that is there and does not stir is told from one that has gone."""

@@ -18,14 +18,7 @@ from tests.support.paths import short_folder
 from tests.support.patience import PATIENCE
 from tests.support.processes import RUNNERS, Process
 from tests.support.sockets import connect, connect_unix, read_to_end
-
-#: Starts a program as systemd does: the socket is file descriptor 3, and the environment says so.
-ACTIVATE = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-os.execv(sys.argv[2], sys.argv[2:])
-"""
+from tests.support.systemd import ACTIVATE
 
 
 class RestartTests(SynchronousTestCase):

@@ -96,3 +96,79 @@ class SlowReaderTests(ServerTestCase):
         self.assert_waits(process)
         client.close()
         self.assertEqual(process.wait(5), 0, process.log)
+
+
+class ClosedByItselfTests(ServerTestCase):
+    """The server has written all and closed the connection by itself; its client has not read it, and speaks again."""
+
+    def check(self, process: Process, client: socket.socket, question: bytes, least: int) -> None:
+        """Ask, stop the server while the answer is in the kernels, speak again, and get the whole answer."""
+        client.sendall(question)
+        self.assertEqual(len(client.recv(8)), 8)
+        # Long enough for all to have left the server.
+        time.sleep(LINGER / 2)
+        process.signal()
+        time.sleep(LINGER * 4)
+        client.sendall(question)
+        self.assertGreaterEqual(len(read_to_end(client)) + 8, least)
+        client.close()
+        self.assertEqual(process.wait(), 0, process.log)
+
+    def test_site(self) -> None:
+        """A site closes behind an answer that is the last by HTTP/1.0 or at the client's wish."""
+        for question in (b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"):
+            process, port = self.site(size=SIZE, linger=LINGER)
+            self.check(process, self.connect(port, buffer=BUFFER), question, SIZE)
+
+    def test_malformed_request(self) -> None:
+        """And behind the 400 to a request that is malformed, with a whole answer before it."""
+        process, port = self.site(size=SIZE, linger=LINGER)
+        self.check(process, self.connect(port, buffer=BUFFER), GET + b"nonsense\r\n\r\n", SIZE + 20)
+
+    def test_protocol(self) -> None:
+        """A protocol of which nothing is known closes when it likes."""
+        process, port = self.lines(size=SIZE, linger=LINGER)
+        self.check(process, self.connect(port, buffer=BUFFER), b"bye\r\n", SIZE)
+
+    def test_protocol_in_the_drain(self) -> None:
+        """Also while the drain waits for it."""
+        process, port = self.lines(size=SIZE, linger=LINGER)
+        client = self.connect(port, buffer=BUFFER)
+        client.sendall(b"hello\r\n")
+        self.assertEqual(len(client.recv(8)), 8)
+        process.signal()
+        time.sleep(LINGER)
+        client.sendall(b"bye\r\n")
+        time.sleep(LINGER * 4)
+        client.sendall(b"and another thing\r\n")
+        self.assertEqual(len(read_to_end(client)) + 8, 2 * SIZE)
+        client.close()
+        self.assertEqual(process.wait(), 0, process.log)
+
+    def test_client_that_never_reads(self) -> None:
+        """One that has not read it by the deadline counts as cut, once."""
+        process, port = self.lines(size=SIZE, drain_timeout=1, linger=LINGER)
+        client = self.connect(port, buffer=BUFFER)
+        client.sendall(b"bye\r\n")
+        self.assertEqual(len(client.recv(8)), 8)
+        process.signal()
+        self.assertEqual(process.wait(), 1, process.log)
+        self.assertIn("1 cut", process.log)
+        self.assertEqual(len(read_to_end(client)) + 8, SIZE)
+
+
+class ResetTests(ServerTestCase):
+    """A protocol of which nothing is known, cut by the deadline."""
+
+    def test_reset(self) -> None:
+        """Its client gets all that was written, and then a reset: it must not take that for the end."""
+        process, port = self.lines(size=SIZE, drain_timeout=0.5, linger=LINGER)
+        client = self.connect(port)
+        client.sendall(b"hello\r\n")
+        process.signal()
+        count = 0
+        with self.assertRaises(ConnectionResetError):
+            while chunk := client.recv(65536):
+                count += len(chunk)
+        self.assertEqual(count, SIZE)
+        self.assertEqual(process.wait(), 1, process.log)

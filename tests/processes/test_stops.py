@@ -15,7 +15,7 @@ from tests.support.servers import ANY_PORT, ServerTestCase
 ENDLESS = message("tcp_request", 1, latency_ms=60_000)
 
 
-class LameDuckTests(ServerTestCase):
+class LameDuckStopTests(ServerTestCase):
     """A stop with a lame duck has its deadline from its first signal, whoever begins the drain."""
 
     def stop(self) -> tuple[Process, float, int, int]:
@@ -59,7 +59,7 @@ class LameDuckTests(ServerTestCase):
         self.assert_ends_in_time(process, told)
 
 
-class LogTests(ServerTestCase):
+class StopLogTests(ServerTestCase):
     """What an operator reads."""
 
     def test_second_signal(self) -> None:

@@ -16,7 +16,7 @@ from tests.support.servers import ServerTestCase
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-class HandshakeTests(ServerTestCase):
+class TlsHandshakeTests(ServerTestCase):
     """The client's last flight, with its first request, comes after the signal."""
 
     certificates: Certificates

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.lines import bodies, message
-from tests.support.memory import Client, House
+from tests.support.memory import House, LineClient
 from twisted_node.drain import Phase, Statistics
 from twisted_node.errors import RequestError
 from twisted_node.node._handlers import Request
@@ -49,8 +49,8 @@ class Promise(RuleBasedStateMachine):
         super().__init__()
         self.house = House()
         self.drain, self.clock = self.house.drain, self.house.clock
-        self.clients: list[Client] = []
-        self.owners: dict[int, Client] = {}
+        self.clients: list[LineClient] = []
+        self.owners: dict[int, LineClient] = {}
         self.answers: dict[int, int] = {}
         self.phase = Phase.SERVING
         self.late_questions = False
@@ -78,7 +78,7 @@ class Promise(RuleBasedStateMachine):
             return await self.hold(request)
 
     @property
-    def open_clients(self) -> list[Client]:
+    def open_clients(self) -> list[LineClient]:
         return [
             client
             for client in self.clients
@@ -87,13 +87,13 @@ class Promise(RuleBasedStateMachine):
             and not client.protocol.connection.input_ended
         ]
 
-    def send(self, client: Client, type_: str, **fields: Any) -> None:
+    def send(self, client: LineClient, type_: str, **fields: Any) -> None:
         msg_id = len(self.owners) + 1
         self.owners[msg_id] = client
         self.answers[msg_id] = 0
         client.send(message(type_, msg_id, **fields))
 
-    def pick(self, data: st.DataObject) -> Client:
+    def pick(self, data: st.DataObject) -> LineClient:
         return data.draw(st.sampled_from(self.open_clients))
 
     # What clients do.
@@ -219,11 +219,11 @@ class Promise(RuleBasedStateMachine):
     @invariant()
     def counts_are_right(self) -> None:
         self.collect()
-        waiting = sum(client.protocol.in_flight for client in self.clients)
+        waiting = sum(client.protocol._in_flight for client in self.clients)
         assert self.drain.in_flight == waiting >= 0
         answered, undelivered = sum(self.answers.values()), self.drain.counts.undelivered
         assert answered + undelivered + waiting == len(self.owners), (answered, undelivered, waiting)
-        assert all(client.protocol.in_flight >= 0 for client in self.clients)
+        assert all(client.protocol._in_flight >= 0 for client in self.clients)
 
     @invariant()
     def phases_only_go_on(self) -> None:

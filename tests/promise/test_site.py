@@ -35,7 +35,7 @@ from twisted_node.web import DrainingSite
 drain_timeout, idle = map(float, sys.argv[1:])
 HTTPChannel.abortTimeout = idle
 
-class Pages(Resource):
+class StormPages(Resource):
     def getChild(self, path, request):
         return self
     def render_GET(self, request):
@@ -57,7 +57,7 @@ class Later:
     def connectionLost(self, reason):
         pass
 
-root = Pages()
+root = StormPages()
 try:
     from twisted.web.websocket import WebSocketResource
 except ImportError:
@@ -74,7 +74,7 @@ reactor.run()
 """
 
 
-class SiteTests(SynchronousTestCase):
+class SitePromiseTests(SynchronousTestCase):
     """A site with an idle timer, a big page, a page without end, and a websocket that answers a second later."""
 
     def start(self, drain_timeout: float, idle: float = 60) -> int:

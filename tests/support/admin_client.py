@@ -74,8 +74,8 @@ class AdminCase(SynchronousTestCase):
         self.drain = Drain(self.reactor, self.reactor.seconds)
         self.service = DrainingService(self.drain, drain_timeout=25)
         endpoint = TCP4ServerEndpoint(self.reactor, 0)
-        metrics = Metrics(self.service)
-        self.admin = Admin(self.service, endpoint, metrics, may_drain=self.may_drain, hosts=self.hosts)
+        self.metrics = Metrics(self.service)
+        self.admin = Admin(self.service, endpoint, self.metrics, may_drain=self.may_drain, hosts=self.hosts)
         self.admin.startService()
 
     def start(self) -> AdminClient:

@@ -1,8 +1,9 @@
 """Clients at a distance, run on the near side of a line: each makes a new connection for every request.
 
-usage: far_storm.py ADDRESS PORT KIND COUNT SLOW
+usage: far_storm.py ADDRESS PORT KIND COUNT SLOW [tls]
 
 KIND is ``node`` or ``site``; of COUNT clients SLOW make requests that take a while, so that some are in flight always.
+With ``tls`` each connection begins with a handshake, and the first request goes with its last message.
 
 It says ``ready`` when each client has an answer, runs until every client has been refused, and prints what became of
 the requests as JSON. A client that has connected is to get an answer, or to be told that the server shuts down. What is
@@ -16,6 +17,7 @@ import json
 import random
 import selectors
 import socket
+import ssl
 import sys
 import time
 from collections import Counter
@@ -45,8 +47,16 @@ PAUSE, FIRST_PAUSE = 0.02, 0.4
 class Client:
     """One client, and the connection that it has at the moment."""
 
-    def __init__(self, address: tuple[str, int], kind: str, latency_ms: int, outcomes: Counter[str]) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        kind: str,
+        latency_ms: int,
+        outcomes: Counter[str],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.address = address
+        self.tls = tls
         self.kind = kind
         self.request = REQUESTS[kind] % latency_ms
         self.outcomes = outcomes
@@ -57,7 +67,8 @@ class Client:
         """Connect."""
         self.socket = socket.socket(socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET)
         self.socket.setblocking(False)
-        self.connected, self.received = False, b""
+        # Connected means that this side has its connection; asked, that the request was sent.
+        self.connected, self.asked, self.received = False, False, b""
         self.deadline = time.monotonic() + CONNECT_TIMEOUT
         self.socket.connect_ex(self.address)
 
@@ -71,16 +82,18 @@ class Client:
                     return
                 self.connected = True
                 self.deadline = time.monotonic() + ANSWER_TIMEOUT
+                if self.tls is not None:
+                    self.socket = self.tls.wrap_socket(self.socket, do_handshake_on_connect=False)
+            if not self.asked:
+                if isinstance(self.socket, ssl.SSLSocket):
+                    self.socket.do_handshake()
+                self.asked = True
                 self.socket.sendall(self.request)
-                return
             data = self.socket.recv(65536)
-        except ConnectionResetError:
-            self.end("reset")
+        except (BlockingIOError, ssl.SSLWantReadError):
             return
-        except BrokenPipeError:
-            self.end("broken pipe")
-            return
-        except BlockingIOError:
+        except OSError as error:
+            self.end(type(error).__name__ if self.asked else f"{type(error).__name__} before the request")
             return
         self.received += data
         if ANSWERED[self.kind] in self.received:
@@ -111,10 +124,15 @@ class Client:
 
 def main() -> None:
     """Run."""
-    address, port, kind, count, slow = sys.argv[1:]
+    address, port, kind, count, slow, *rest = sys.argv[1:]
+    tls = None
+    if rest == ["tls"]:
+        # Who the server is does not matter here.
+        tls = ssl.create_default_context()
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     outcomes: Counter[str] = Counter()
     clients = [
-        Client((address, int(port)), kind, SLOW_MS if number < int(slow) else 0, outcomes)
+        Client((address, int(port)), kind, SLOW_MS if number < int(slow) else 0, outcomes, tls)
         for number in range(int(count))
     ]
     selector = selectors.DefaultSelector()

@@ -10,7 +10,7 @@ from tests.support.transports import MemoryTransport
 from twisted_node.drain import Drain
 from twisted_node.node._about import answer_about_drain
 from twisted_node.node._factory import NodeFactory
-from twisted_node.node._node import Node
+from twisted_node.node._node import Node, requests_of
 from twisted_node.node._workload import answer_requests
 from twisted_node.server._connections import Connections
 
@@ -29,6 +29,12 @@ class Sink:
     def keep_open(self) -> None:
         self.kept = True
 
+    def request_began(self) -> None:
+        self.in_flight += 1
+
+    def request_ended(self) -> None:
+        self.in_flight -= 1
+
     def send(self, line: bytes) -> None:
         self.output += line
 
@@ -38,7 +44,7 @@ class Sink:
         return output
 
 
-class Client:
+class LineClient:
     """The other side of a connection in memory."""
 
     def __init__(self, factory: NodeFactory) -> None:
@@ -70,8 +76,11 @@ class House:
         self.drain = Drain(self.clock, self.clock.seconds)
         self.node = Node(node_id)
         answer_requests(self.node)
-        answer_about_drain(self.node.registry, self.drain, 25.0)
+        #: As of a service: seconds.
+        self.drain_timeout = 25.0
+        answer_about_drain(self.node, self)
         self.node.bind(self.drain, max_in_flight=max_in_flight)
+        self.requests = requests_of(self.node)
         self.connections = Connections(self.clock, linger)
 
     def factory(self, **options: Any) -> NodeFactory:
@@ -79,11 +88,11 @@ class House:
         factory.connections = self.connections
         return factory
 
-    def connect(self, **options: Any) -> Client:
-        return Client(self.factory(**options))
+    def connect(self, **options: Any) -> LineClient:
+        return LineClient(self.factory(**options))
 
     def ask(self, line: bytes, *, control: bool = True) -> bytes:
         """One line in, what comes out of it at once."""
         sink = Sink(control=control)
-        self.node.receive(line, sink)
+        self.requests.receive(line, sink)
         return sink.output

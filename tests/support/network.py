@@ -13,6 +13,7 @@ from twisted.internet.testing import StringTransport
 from tests.support.paths import ROOT
 from twisted_node import Drain, Node, Statistics
 from twisted_node.node._framing import DEFAULT_MAX_LINE
+from twisted_node.node._node import requests_of
 from twisted_node.node._standard_io import StandardProtocol
 from twisted_node.server._connections import Connections
 
@@ -88,7 +89,10 @@ class Network:
         node.bind(drain)
         self.nodes[name] = node
         protocol = self.protocols[name] = StandardProtocol(
-            node, Connections(self.clock), lambda reason: self.drain(name, reason), max_line=DEFAULT_MAX_LINE
+            requests_of(node),
+            Connections(self.clock),
+            lambda reason: self.drain(name, reason),
+            max_line=DEFAULT_MAX_LINE,
         )
         protocol.makeConnection(_Wire(self._route))
         if init:

@@ -8,6 +8,10 @@ from twisted_node.server._status import Picture
 def picture(took_ms: int, remaining: int) -> Picture:
     """A drain of 20 s after so many milliseconds."""
     return Picture(
+        pid=4711,
+        version="0.1.0",
+        node_id="n1",
+        uptime_s=60.0,
         phase="draining",
         reason="",
         in_flight=remaining,

@@ -20,7 +20,7 @@ from twisted.web.resource import Resource
 from twisted_node import Drain, DrainingService, own_process
 from twisted_node.web import DrainingSite
 
-class Root(Resource):
+class Answer(Resource):
     isLeaf = True
     def render_GET(self, request):
         return b"x" * int(sys.argv[1])
@@ -28,7 +28,32 @@ class Root(Resource):
 globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
 drain = Drain(reactor)
 service = DrainingService(drain, drain_timeout=float(sys.argv[2]), linger=float(sys.argv[3]))
-service.listen(serverFromString(reactor, sys.argv[4]), DrainingSite(Root(), drain=drain))
+service.listen(serverFromString(reactor, sys.argv[4]), DrainingSite(Answer(), drain=drain))
+own_process(service, reactor)
+service.startService()
+reactor.run()
+"""
+
+#: Answers each line with as many bytes as the first argument says, and closes behind ``bye``; ends as the site does.
+LINES = """
+import sys
+from twisted.internet import reactor
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import Factory
+from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.protocols.basic import LineReceiver
+from twisted_node import Drain, DrainingService, own_process
+
+class Talker(LineReceiver):
+    def lineReceived(self, line):
+        self.transport.write(b"x" * int(sys.argv[1]))
+        if line == b"bye":
+            self.transport.loseConnection()
+
+globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+drain = Drain(reactor)
+service = DrainingService(drain, drain_timeout=float(sys.argv[2]), linger=float(sys.argv[3]))
+service.listen(serverFromString(reactor, sys.argv[4]), Factory.forProtocol(Talker))
 own_process(service, reactor)
 service.startService()
 reactor.run()
@@ -52,6 +77,10 @@ class ServerTestCase(SynchronousTestCase):
     ) -> tuple[Process, int]:
         """Start a site."""
         return self.start(sys.executable, "-c", SITE, str(size), str(drain_timeout), str(linger), endpoint)
+
+    def lines(self, *, size: int, drain_timeout: float = 25, linger: float = 1) -> tuple[Process, int]:
+        """Start a server of lines, of which nothing is known but when it closes a connection."""
+        return self.start(sys.executable, "-c", LINES, str(size), str(drain_timeout), str(linger), ANY_PORT)
 
     def node(self, *options: str, endpoint: str = ANY_PORT) -> tuple[Process, int]:
         """Start a node that listens."""

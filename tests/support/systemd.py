@@ -1,4 +1,4 @@
-"""What systemd hears from a service."""
+"""Systemd, as a service knows it: what it gives, and what it hears."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import contextlib
 import socket
 
 from tests.support.patience import PATIENCE
+
+#: Starts a program as systemd does: the socket is file descriptor 3, and the environment says so. The program is run
+#: with the number of the socket, and a command.
+ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class Systemd:

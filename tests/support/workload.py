@@ -24,7 +24,7 @@ class WorkloadTestCase(SynchronousTestCase):
 
     def ask(self, type_: str, msg_id: Any = 2, **fields: Any) -> bytes:
         """One message in, what comes out at once."""
-        self.house.node.receive(message(type_, msg_id, **fields), self.sink)
+        self.house.requests.receive(message(type_, msg_id, **fields), self.sink)
         return self.sink.take()
 
     def wait(self, seconds: float) -> bytes:

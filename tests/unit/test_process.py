@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_node import Drain, DrainingService, MisuseError, own_process, process
 from twisted_node.process import REPLACE_SIGNAL, SIGNALS
 from twisted_node.server._listening import Listener, close_copies
-from twisted_node.testing import MemoryEndpoint, MemoryServer
+from twisted_node.testing import MemoryEndpoint
 
 
 class OwnProcessTests(SynchronousTestCase):
@@ -145,7 +145,7 @@ class CopyTests(SynchronousTestCase):
         """Each that is open is closed."""
         listening = socket.socket()
         self.addCleanup(listening.close)
-        listener, closed = (Listener(MemoryServer, Factory()) for _ in range(2))  # type: ignore[arg-type] # not opened
+        listener, closed = (Listener(MemoryEndpoint(), Factory(), Clock(), patience=0) for _ in range(2))
         listener._port = SimpleNamespace(socket=listening)  # type: ignore[assignment] # as much of one as is looked at
         close_copies()
         self.assertEqual(listening.fileno(), -1)

@@ -382,7 +382,7 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual((self.protocol.seen, self.protocol.losses), ([b"hello"], 1))
 
 
-class SiteTests(SynchronousTestCase):
+class MemorySiteTests(SynchronousTestCase):
     """A ``DrainingSite`` in memory."""
 
     def test_drain(self) -> None:

@@ -50,6 +50,10 @@ def table(picture: Picture) -> str:
     """Say everything that is known of a node, one figure on each line."""
     left = "" if picture.left_ms is None else f"in {_seconds(picture.left_ms)}: "
     rows = [
+        *([] if picture.node_id is None else [("node", printable(picture.node_id))]),
+        ("pid", picture.pid),
+        ("version", picture.version),
+        *([] if picture.uptime_s is None else [("up", f"{picture.uptime_s:.1f} s")]),
         ("phase", _phase(picture)),
         ("in flight", picture.in_flight),
         ("connections", picture.connections),

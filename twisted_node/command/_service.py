@@ -97,8 +97,8 @@ def _make_node(server: DrainingService, options: Options, on_sockets: bool) -> N
     else:
         node = app if isinstance(app, Node) else load_node(app)
     try:
-        answer_about_drain(node.registry, server.drain, options["drain-timeout"])
-        answer_statistics(node.registry, server)
+        answer_about_drain(node, server)
+        answer_statistics(node, server)
     except MisuseError as error:
         named = f"--app {app}: " if isinstance(app, str) else ""
         raise MisuseError(f"{named}{error}; every node answers about its drain by itself") from None

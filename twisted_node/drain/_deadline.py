@@ -28,6 +28,7 @@ class Deadline:
         self._passed = passed
         self._watchers: list[Callable[[float], object]] = []
         self._timer: IDelayedCall | None = None
+        self._stopped = False
 
     @property
     def left(self) -> float | None:
@@ -47,13 +48,18 @@ class Deadline:
         if self.at is not None and at >= self.at:
             return
         self.at = at
-        self.stop()
-        self._check()
+        self._cancel()
+        if not self._stopped:
+            self._check()
         for watcher in self._watchers:
             watcher(at)
 
     def stop(self) -> None:
-        """Forget about the timer: what was to be done by then is done."""
+        """Set no timer any more: what was to be done by then is done."""
+        self._stopped = True
+        self._cancel()
+
+    def _cancel(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

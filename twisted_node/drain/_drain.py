@@ -10,8 +10,9 @@ says later is dropped.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, race, succeed
@@ -55,14 +56,14 @@ class Drain:
         #: Where the drain is; only the drain itself moves it.
         self.phase = Phase.SERVING
         self._work = InFlight(self.counts, monotonic)
+        #: The work in flight, now and later, for those who count it very often: its ``len`` is :attr:`in_flight`.
+        self.work: Sized = self._work.held
         self._awaited: list[Deferred[Any]] = []
         self._began = self._ended = 0.0
         self._cut_before = self._cut_by_deadline = 0
         self._oldest_cut: tuple[tuple[object, float], ...] = ()
         self._lame_duck = Deadline(self.timers, monotonic, self._end_lame_duck)
         self._deadline = Deadline(self.timers, monotonic, self._deadline_passed)
-        #: Seconds for the drain that follows a lame duck.
-        self._timeout = 0.0
         self._time_is_up: Deferred[None] = Deferred()
         self._for_draining: Waiters[None] = Waiters()
         self._for_drained: Waiters[Statistics] = Waiters()
@@ -84,7 +85,7 @@ class Drain:
 
     @property
     def deadline(self) -> float | None:
-        """When what is left is cut, on ``monotonic``; None until the drain begins."""
+        """When what is left is cut, on ``monotonic``; None until a drain, or a lame duck before it, is asked for."""
         return self._deadline.at
 
     @property
@@ -154,6 +155,8 @@ class Drain:
     def begin(self, timeout: float, reason: str = "asked to") -> Deferred[Statistics]:
         """Begin the drain. Further calls join it; they may bring its deadline nearer, never push it away.
 
+        During a lame duck, which has promised a deadline already, the same holds for the first call.
+
         From 10,000 pieces of work in flight on, the garbage collector ignores what exists now, for the rest of the
         process (``gc.freeze``).
 
@@ -169,18 +172,7 @@ class Drain:
             MisuseError: ``timeout`` is no number of seconds from 0.
         """
         check_seconds("timeout", timeout)
-        begun, self.phase = self.phase, NEXT[self.phase][Event.BEGIN]
-        if begun is not self.phase:
-            self._work.cut_for(reason)
-            self._lame_duck.stop()
-            self.reason, self._began = reason, self.monotonic()
-            # The watchers of the deadline are told before the drain is announced: whoever waits for the drain to begin
-            # may ask at once when it will be over.
-            self._deadline.bring_near(self._began + timeout)
-            self._for_draining.fire(None)
-            self._race()
-        elif self.phase is Phase.DRAINING:
-            self._deadline.bring_near(self.monotonic() + timeout)
+        self._begin(reason, self.monotonic() + timeout)
         return self.when_drained()
 
     def cut_in_flight(self) -> None:
@@ -189,6 +181,9 @@ class Drain:
 
     def lame_duck(self, delay: float, timeout: float, reason: str = "asked to") -> Deferred[Statistics]:
         """Go on serving for a while, as a lame duck, before the drain begins by itself.
+
+        The deadline of that drain is promised from now on. Further calls join; they may bring the end of the lame duck
+        or the deadline nearer, never push them away.
 
         Args:
             delay: seconds until then.
@@ -202,8 +197,11 @@ class Drain:
         check_seconds("timeout", timeout)
         begun, self.phase = self.phase, NEXT[self.phase][Event.LAME_DUCK]
         if begun is not self.phase:
-            self.reason, self._timeout = reason, timeout
-            self._lame_duck.bring_near(self.monotonic() + delay)
+            self.reason = reason
+        if self.phase is Phase.LAME_DUCK:
+            drain_at = self.monotonic() + delay
+            self._deadline.bring_near(drain_at + timeout)
+            self._lame_duck.bring_near(drain_at)
         return self.when_drained()
 
     def when_draining(self) -> Deferred[None]:
@@ -234,8 +232,8 @@ class Drain:
         """Have a function told of the deadline.
 
         Args:
-            watcher: called with the time on ``monotonic``, in seconds, when the drain begins and whenever a later call
-                brings the deadline nearer.
+            watcher: called with the time on ``monotonic``, in seconds, when a drain or a lame duck is first asked for,
+                and whenever a later call brings the deadline nearer.
         """
         self._deadline.watch(watcher)
 
@@ -255,17 +253,29 @@ class Drain:
             reason=self.reason,
             in_flight=len(self._work),
             remaining=self._cut_by_deadline if self.ended else len(self._work),
-            finished=self.counts.finished,
-            refused=self.counts.refused,
-            cut=self.counts.cut,
-            undelivered=self.counts.undelivered,
+            **vars(self.counts),
             took=self._ended - self._began if self.ended else now - self._began if draining else 0.0,
             left=self._deadline.left if draining else None,
             oldest=self._oldest_cut[:oldest] if self.phase is Phase.TIMED_OUT else self._work.oldest(oldest),
         )
 
+    def _begin(self, reason: str, cut_at: float) -> None:
+        begun, self.phase = self.phase, NEXT[self.phase][Event.BEGIN]
+        if begun is not self.phase:
+            self._work.cut_for(reason)
+            self._lame_duck.stop()
+            self.reason, self._began = reason, self.monotonic()
+            # The watchers of the deadline are told before the drain is announced: whoever waits for the drain to begin
+            # may ask at once when it will be over.
+            self._deadline.bring_near(cut_at)
+            self._for_draining.fire(None)
+            self._race()
+        elif self.phase is Phase.DRAINING:
+            self._deadline.bring_near(cut_at)
+
     def _end_lame_duck(self) -> None:
-        self.begin(self._timeout, self.reason)
+        # The deadline is set already.
+        self._begin(self.reason, math.inf)
 
     def _race(self) -> None:
         self._awaited = self._work.all()

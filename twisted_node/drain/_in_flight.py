@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -36,6 +36,11 @@ class InFlight:
 
     def __len__(self) -> int:
         return len(self._work)
+
+    @property
+    def held(self) -> Sized:
+        """What is held; to take its ``len`` calls no Python function."""
+        return self._work
 
     def hold(self, name: object, work: Deferred[_T]) -> Deferred[_T]:
         """Hold a piece of work until it ends or is cut.

@@ -23,7 +23,7 @@ _decode_body = body_decoder(dict)
 
 #: Seconds until a call fails for which no reply can come. If it failed at once, a handler that tries again without end
 #: would keep the process from doing anything else.
-_SECONDS_UNTIL_REFUSED = 0.01
+_SECONDS_UNTIL_FAILED = 0.01
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Calls:
         check_seconds("timeout", timeout)
         route = self._find_route()
         if self._ended:
-            return self._refuse()
+            return self._fail_soon()
         msg_id, line = self._outgoing.message(dest, body)
         reply: Deferred[Body] = Deferred(lambda _: self._pending.pop(msg_id).timer.cancel())
         timer = self._clock.callLater(timeout, self._time_out, msg_id, timeout)
@@ -110,9 +110,9 @@ class Calls:
             raise MisuseError("no way to other nodes: they are reached over standard input and output only")
         return self._route
 
-    def _refuse(self) -> Deferred[Body]:
+    def _fail_soon(self) -> Deferred[Body]:
         reply: Deferred[Body] = Deferred(lambda _: timer.cancel())
-        timer = self._clock.callLater(_SECONDS_UNTIL_REFUSED, reply.errback, self._no_reply())
+        timer = self._clock.callLater(_SECONDS_UNTIL_FAILED, reply.errback, self._no_reply())
         return reply
 
     def _time_out(self, msg_id: int, timeout: float) -> None:

@@ -70,10 +70,16 @@ class Asker(Protocol):
     control: bool
     #: Whether it leads to other nodes: whoever is at the other end passes each line on to its ``dest``.
     routes: bool
-    #: Whether it was closed or lost.
-    gone: bool
-    #: How many of its requests wait for their answer.
-    in_flight: int
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was closed or lost."""
+
+    def request_began(self) -> None:
+        """Learn that one of its requests is in flight: its answer comes later."""
+
+    def request_ended(self) -> None:
+        """Learn that one of these requests has ended; its answer comes now, if it is not gone."""
 
     def send(self, line: bytes) -> None:
         """Write one whole line."""

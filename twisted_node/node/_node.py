@@ -9,18 +9,16 @@ from twisted.internet.defer import Deferred
 
 from twisted_node._typing import AnyClock
 from twisted_node.drain import Drain
-from twisted_node.errors import MisuseError, RequestError
-from twisted_node.node._about import answer_init
-from twisted_node.node._calls import Calls
-from twisted_node.node._handlers import CUT, REFUSED, Answer, Asker, Request
+from twisted_node.errors import MisuseError
+from twisted_node.node._handlers import CUT, REFUSED, Answer, Request
+from twisted_node.node._identity import Identity, answer_init
 from twisted_node.node._monitoring import Monitoring, Observer
-from twisted_node.node._outgoing import Identity
 from twisted_node.node._own_work import OwnWork
 from twisted_node.node._registry import Registry
 from twisted_node.node._requests import Requests
-from twisted_node.node._wire import Body, UnreadableLine
+from twisted_node.node._wire import Body
 
-__all__ = ["Node"]
+__all__ = ["Node", "requests_of"]
 
 _B = TypeVar("_B")
 _C = TypeVar("_C", bound=Callable[[], Any])
@@ -40,10 +38,9 @@ class Node:
         self._identity = Identity(node_id, () if node_id is None else (node_id,))
         self._monitoring = Monitoring()
         self._own_work = OwnWork()
+        self._registry = Registry()
         self._requests: Requests | None = None
-        #: Its handlers.
-        self.registry = Registry()
-        answer_init(self.registry, self._identity)
+        answer_init(self._registry, self._identity)
 
     @property
     def node_id(self) -> str | None:
@@ -127,7 +124,7 @@ class Node:
         Raises:
             MisuseError: the type has a handler, or ``body_type`` is no type of a body.
         """
-        return self.registry.handle(type_, body_type, **terms)
+        return self._registry.handle(type_, body_type, **terms)
 
     def after_init(self, function: _C) -> _C:
         """Register a function to call once the node has its name; a decorator.
@@ -157,23 +154,23 @@ class Node:
         """
         return self._own_work.on_drain(function)
 
-    # What the node has once it is bound. Before, each of these raises MisuseError.
-
     def bind(self, drain: Drain, max_in_flight: int = 100_000) -> None:
         """Let the node work with a drain; called once, before the node's first line.
 
         Args:
             drain: holds the node's requests in flight, and has the clock.
             max_in_flight: how many requests may be in flight; further ones are answered temporarily unavailable (11).
+
+        Raises:
+            MisuseError: the node is bound already.
         """
+        if self._requests is not None:
+            raise MisuseError("the node is bound to a drain already: each drain needs a node of its own")
         self._requests = Requests(
-            self._identity,
-            self.registry,
-            self._monitoring,
-            drain,
-            max_in_flight=max_in_flight,
-            start_own_work=self.start,
+            self._identity, self._registry, self._monitoring, self._own_work, drain, max_in_flight=max_in_flight
         )
+
+    # What the node has once it is bound. Before, each of these raises MisuseError.
 
     @property
     def drain(self) -> Drain:
@@ -184,17 +181,6 @@ class Node:
     def clock(self) -> AnyClock:
         """The clock of the drain."""
         return self._bound().drain.clock
-
-    @property
-    def calls(self) -> Calls:
-        """The node's calls to other nodes, for the connection that leads there."""
-        return self._bound().calls
-
-    def start(self) -> None:
-        """Begin the node's own work if it has its name; called when it begins to listen, and after ``init``."""
-        drain = self.drain
-        if self.node_id is not None:
-            self._own_work.start(drain)
 
     def send(self, dest: str, body: Mapping[str, Any]) -> None:
         """Send a message to another node; a reply to it is dropped.
@@ -227,34 +213,16 @@ class Node:
         """
         return self._bound().calls.rpc(dest, body, timeout)
 
-    def receive_lines(self, lines: bytes, asker: Asker) -> None:
-        """Process whole lines.
-
-        Args:
-            lines: messages, each with its newline.
-            asker: as in :meth:`receive`.
-        """
-        # Most lines come this way: the second half only runs to raise.
-        (self._requests or self._bound()).receive_lines(lines, asker)
-
-    def receive(self, line: bytes, asker: Asker) -> None:
-        """Process one line.
-
-        Args:
-            line: one message, without its newline.
-            asker: gets the answer, now or later; exactly one if the line is a request.
-        """
-        self._bound().receive(line, asker)
-
-    def unreadable(self, fault: UnreadableLine, asker: Asker) -> None:
-        """Process a line that does not say whom to answer: it is counted, and answered where that helps."""
-        self._bound().unreadable(fault, asker)
-
-    def reject(self, asker: Asker, error: RequestError) -> None:
-        """Send an error to a connection as such, in answer to no request."""
-        self._bound().reject(asker, error)
-
     def _bound(self) -> Requests:
         if self._requests is None:
             raise MisuseError("the node is not bound to a drain yet: call its bind method first")
         return self._requests
+
+
+def requests_of(node: Node) -> Requests:
+    """Find what a node's connections hold; not a method, since programs have no use for it.
+
+    Raises:
+        MisuseError: the node is not bound to a drain yet.
+    """
+    return node._bound()  # noqa: SLF001 - of the class above

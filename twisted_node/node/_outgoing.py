@@ -1,31 +1,21 @@
-"""Who a node is, and everything that it sends: numbered by one counter, and encoded."""
+"""Everything that a node sends: numbered by one counter, and encoded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from twisted_node.drain import Drain
 from twisted_node.errors import MisuseError, RequestError
 from twisted_node.node import _wire as wire
 from twisted_node.node._handlers import Asker, Fixed, Request
+from twisted_node.node._identity import Identity
 from twisted_node.node._wire import Body, Message
 
-__all__ = ["Identity", "Outgoing"]
+__all__ = ["Outgoing"]
 
 #: How many encoded answers are kept: one for each fixed answer, type and client.
 _MAX_TEMPLATES = 1000
-
-
-@dataclass(slots=True)
-class Identity:
-    """Who a node is."""
-
-    #: The node's name; None until it is known.
-    node_id: str | None = None
-    #: The names of all nodes of the cluster.
-    node_ids: tuple[str, ...] = ()
 
 
 class Outgoing:
@@ -77,13 +67,10 @@ class Outgoing:
         Args:
             dest: the ``src`` of the request.
             msg_id: the request's.
-            asker: as for :meth:`reply`, which raises the same.
-            type_: as for :meth:`reply`.
+            asker: where to send it; not gone yet, which is looked at once for many replies.
+            type_: as for :meth:`reply`, which raises the same.
             answer: the other fields.
         """
-        if asker.gone:
-            self._drain.count_undelivered()
-            return
         try:
             template = self._templates[self._identity.node_id, answer, type_, dest]
         except KeyError:

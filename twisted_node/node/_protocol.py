@@ -1,4 +1,4 @@
-"""Lines from a transport to the node, and answers back, with back-pressure.
+"""Lines from a transport to the node's requests, and answers back, with back-pressure.
 
 ``LineReceiver`` is the base; its loop is not used: it copies its buffer for every line, and cannot skip a long one.
 """
@@ -17,17 +17,21 @@ from zope.interface import implementer
 
 from twisted_node.names import peer_name
 from twisted_node.node._framing import DEFAULT_MAX_LINE, Framing, HalfLines
-from twisted_node.node._node import Node
+from twisted_node.node._requests import Requests
 from twisted_node.node._wire import UnreadableLine
 from twisted_node.server._closing import Close
 from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections
-from twisted_node.server._twisted import restore_half_close, watch_handshake, write_now
+from twisted_node.server._states import ConnectionState
+from twisted_node.server._twisted import restore_half_close, write_now
 
 __all__ = ["DEFAULT_MAX_LINE", "NodeProtocol"]
 
 #: The usual pause, in seconds, between an answer and the next request of a busy client. See ``Connection``.
 _ASKS_AGAIN_WITHIN = 0.01
+
+#: It has a name of its own because to look a member up in its Enum takes longer.
+_GONE = ConnectionState.GONE
 
 
 def do_nothing() -> None:
@@ -42,7 +46,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     pile up because the client does not read them, nothing is read from the client.
 
     Args:
-        node: takes the lines.
+        requests: those of the node; takes the lines.
         connections: all connections of the server.
         control: whether the client may call what needs control.
         max_line: bytes; a longer line is skipped to its end.
@@ -60,7 +64,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
 
     def __init__(
         self,
-        node: Node,
+        requests: Requests,
         connections: Connections,
         *,
         control: bool = False,
@@ -69,13 +73,13 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         half_lines: HalfLines | None = None,
         on_lost: Callable[[], None] = do_nothing,
     ) -> None:
-        self.node = node
-        self.connections = connections
+        self.requests = requests
+        # Its connection has them too, but that exists only once there is a transport.
+        self._connections = connections
         self.control = control
         self.MAX_LENGTH = max_line
         self.idle_timeout = idle_timeout
-        self.in_flight = 0
-        self.gone = False
+        self._in_flight = 0
         # While lines are worked on, their answers collect here; they leave in one write.
         self._answers: list[bytes] | None = None
         self._framing = Framing(max_line, half_lines, self._line_given_up)
@@ -91,8 +95,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     def connectionMade(self) -> None:
         """Register, and speak only as fast as the client listens."""
         close, within = self.make_close(), self.asks_again_within
-        self.connection = Connection(self, self.connections, close, asks_again_within=within)
-        self.connection.in_handshake = watch_handshake(self.transport, self)
+        self.connection = self._connections.make_connection(self, self.transport, close=close, asks_again_within=within)
         restore_half_close(self.transport, self)
         self.transport.registerProducer(self, True)
         self.setTimeout(self.idle_timeout or None)
@@ -104,11 +107,11 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
 
     def callLater(self, period: float, func: Callable[[], object]) -> interfaces.IDelayedCall:
         """Set the idle timer, as ``TimeoutMixin`` asks."""
-        return self.connections.clock.callLater(period, func)
+        return self._connections.clock.callLater(period, func)
 
-    def make_close(self) -> Close:
-        """Make what closes this connection's transport."""
-        return self.connections.make_close(self.transport)
+    def make_close(self) -> Close | None:
+        """Make what closes this connection's transport; None for the way of a socket."""
+        return None
 
     def dataReceived(self, data: bytes) -> None:
         """Take one chunk: hand over its whole lines, keep the rest."""
@@ -118,10 +121,10 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Say once that a line is too long."""
-        self.node.unreadable(UnreadableLine(f"line longer than {self.MAX_LENGTH} bytes"), self)
+        self.requests.unreadable(UnreadableLine(f"line longer than {self.MAX_LENGTH} bytes"), self)
 
     def _line_given_up(self) -> None:
-        self.node.unreadable(UnreadableLine("line given up: too many clients have sent long half lines"), self)
+        self.requests.unreadable(UnreadableLine("line given up: too many clients have sent long half lines"), self)
 
     def pauseProducing(self) -> None:
         """Stop reading, and serving what was read: the client does not read its answers."""
@@ -140,7 +143,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
 
     def timeoutConnection(self) -> None:
         """Close an idle connection gracefully; one that waits for an answer, or is not read from, is not idle."""
-        now = self.connections.clock.seconds()
+        now = self._connections.clock.seconds()
         # Twisted calls timers before it reads: a line may have arrived in time.
         self.connection.read_waiting()
         if self._last_line_at >= now or self.connection.paused or self.is_owed():
@@ -160,13 +163,25 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave; what is still in flight runs on, for nobody."""
-        self.gone = True
         self._framing.close()
         self.setTimeout(None)
         self.connection.lost()
         self._on_lost()
 
-    # What the node calls.
+    # What the node's requests ask and tell.
+
+    @property
+    def gone(self) -> bool:
+        """Whether the connection was lost."""
+        return self.connection.state is _GONE
+
+    def request_began(self) -> None:
+        """Learn that the client waits for one more answer."""
+        self._in_flight += 1
+
+    def request_ended(self) -> None:
+        """Learn that the client waits for one answer less."""
+        self._in_flight -= 1
 
     def send(self, line: bytes) -> None:
         """Write one whole line."""
@@ -175,7 +190,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         else:
             self.resetTimeout()
             self.transport.write(line)
-            self.connection.answered()
+            self.connection.was_active()
             self._look_again()
 
     def keep_open(self) -> None:
@@ -189,7 +204,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
 
     def is_owed(self) -> bool:
         """Return whether the client waits for an answer, or for lines to be looked at."""
-        return self.in_flight > 0 or self._answers is not None or self._framing.has_lines
+        return self._in_flight > 0 or self._answers is not None or self._framing.has_lines
 
     def is_asking(self) -> bool:
         """Return whether the client is in the middle of a line."""
@@ -203,17 +218,20 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         """Hand over whole lines, as long as the client reads the answers."""
         while not self.connection.paused and (lines := self._framing.next_lines()) is not None:
             if self.idle_timeout:
-                self._last_line_at = self.connections.clock.seconds()
+                self._last_line_at = self._connections.clock.seconds()
                 self.resetTimeout()
             self._answers = []
             try:
                 if lines:
-                    self.node.receive_lines(lines, self)
+                    self.requests.receive_lines(lines, self)
                 else:
                     self.lineLengthExceeded(lines)
             finally:
                 answers, self._answers = self._answers, None
-                if answers:
+                if self.connection.state is _GONE:
+                    # A handler has had the connection closed.
+                    self.requests.drain.count_undelivered(len(answers))
+                elif answers:
                     write_now(self.transport, b"".join(answers))
         self._look_again()
 
@@ -221,4 +239,4 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         if self.connection.input_ended and not self.is_owed():
             self.connection.finish()
         else:
-            self.connections.look_at(self.connection)
+            self._connections.look_at(self.connection)

@@ -6,7 +6,7 @@ flight (11), fields (12).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from inspect import iscoroutine
 from typing import Any
 
@@ -20,8 +20,10 @@ from twisted_node.errors import DrainTimeout, ErrorCode, RequestError
 from twisted_node.node import _wire as wire
 from twisted_node.node._calls import Calls
 from twisted_node.node._handlers import Asker, Fixed, Handler, Request
+from twisted_node.node._identity import Identity
 from twisted_node.node._monitoring import Monitoring
-from twisted_node.node._outgoing import Identity, Outgoing
+from twisted_node.node._outgoing import Outgoing
+from twisted_node.node._own_work import OwnWork
 from twisted_node.node._registry import Registry
 from twisted_node.node._wire import Message, UnreadableLine
 
@@ -31,15 +33,17 @@ _log = Logger()
 
 
 class Requests:
-    """The requests to a node, and its calls to other nodes: all that needs the drain.
+    """The requests to a node, its calls to other nodes, and its own work: all that needs the drain.
+
+    This is what the connections of a node hold; programs hold the ``Node``.
 
     Args:
         identity: who the node is.
         registry: its handlers.
         monitoring: is told of each request that has ended, and of unreadable lines.
+        own_work: what it does of its own accord.
         drain: holds the requests in flight, and has the clock.
         max_in_flight: how many requests may be in flight; further ones are answered temporarily unavailable (11).
-        start_own_work: called after each request that may have given the node its name.
     """
 
     def __init__(
@@ -47,10 +51,10 @@ class Requests:
         identity: Identity,
         registry: Registry,
         monitoring: Monitoring,
+        own_work: OwnWork,
         drain: Drain,
         *,
         max_in_flight: int,
-        start_own_work: Callable[[], object],
     ) -> None:
         self.drain = drain
         self.outgoing = Outgoing(identity, drain)
@@ -58,8 +62,14 @@ class Requests:
         self._identity = identity
         self._registry = registry
         self._monitoring = monitoring
+        self._own_work = own_work
         self._max_in_flight = max_in_flight
-        self._start_own_work = start_own_work
+        self._work = drain.work
+
+    def start_own_work(self) -> None:
+        """Begin the node's own work if it has its name; called when it begins to listen, and after ``init``."""
+        if self._identity.node_id is not None:
+            self._own_work.start(self.drain)
 
     def receive_lines(self, lines: bytes, asker: Asker) -> None:
         """Process whole lines; the result is the same as of :meth:`receive` for each of them.
@@ -106,16 +116,16 @@ class Requests:
         request = Request(message.src, message.dest, handler.type, message.msg_id, body, asker, started)
         self._answer(_call(handler, request), request, handler)
         if handler.before_init:
-            self._start_own_work()
+            self.start_own_work()
 
     def unreadable(self, fault: UnreadableLine, asker: Asker) -> None:
         """Process a line that does not say whom to answer."""
         self._monitoring.unreadable(fault, self.drain.monotonic())
         # Several nodes may send through a connection that routes: none of them can be told.
         if not asker.routes:
-            self.reject(asker, fault)
+            self.complain(asker, fault)
 
-    def reject(self, asker: Asker, error: RequestError) -> None:
+    def complain(self, asker: Asker, error: RequestError) -> None:
         """Send an error to a connection as such, in answer to no request."""
         self.outgoing.error(Message("", "", None, None, None, msgspec.Raw()), asker, error)
 
@@ -125,10 +135,12 @@ class Requests:
         Returns:
             The lines that were not processed; they are left to :meth:`receive`.
         """
-        # A plain request that can be decoded has passed all checks but three: name, drain, and number in flight.
+        # A plain request that can be decoded has passed all checks but three: name, drain, and number in flight. The
+        # last two are looked at before each request, since each handler may have changed them.
         # TwoWaysTests.test_two_ways_are_equal asserts that this way and receive() give the same results.
         drain, phase = self.drain, self.drain.phase
-        if drain.refusing or self._identity.node_id is None or drain.in_flight >= self._max_in_flight:
+        work, max_in_flight = self._work, self._max_in_flight
+        if drain.refusing or self._identity.node_id is None or len(work) >= max_in_flight or asker.gone:
             return lines
         decode = self._registry.decode_plain or self._registry.make_plain_decoder()
         try:
@@ -139,7 +151,7 @@ class Requests:
         fixed_reply, observer = self.outgoing.fixed_reply, self._monitoring.observer
         started = 0.0 if observer is None else drain.monotonic()
         for position, message in enumerate(messages):
-            if drain.phase is not phase:
+            if drain.phase is not phase or (work and len(work) >= max_in_flight):
                 return lines[position:]
             src, body = message.src, message.body
             msg_id, handler = body.msg_id, body.handler_
@@ -156,8 +168,6 @@ class Requests:
             except BaseException:
                 answer = Failure()
             self._answer(answer, request, handler)
-            if drain.in_flight >= self._max_in_flight:
-                return lines[position + 1 :]
         return ()
 
     def _find_handler(self, message: Message, asker: Asker) -> Handler:
@@ -187,7 +197,7 @@ class Requests:
         if iscoroutine(answer):
             answer = Deferred.fromCoroutine(answer)
         if isinstance(answer, Deferred):
-            request.asker.in_flight += 1
+            request.asker.request_began()
             work = self.drain.track(request, answer, while_draining=True)
             work.addBoth(self._finish_later, request, handler)
             return
@@ -196,7 +206,7 @@ class Requests:
         self._finish(answer, request, handler)
 
     def _finish_later(self, answer: Any, request: Request[Any], handler: Handler) -> None:
-        request.asker.in_flight -= 1
+        request.asker.request_ended()
         self._finish(answer, request, handler)
 
     def _finish(self, answer: Any, request: Request[Any], handler: Handler) -> None:

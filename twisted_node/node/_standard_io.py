@@ -18,10 +18,11 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_node.node._factory import NodeFactory
+from twisted_node.node._factory import ServedFactory
 from twisted_node.node._framing import DEFAULT_MAX_LINE
-from twisted_node.node._node import Node
+from twisted_node.node._node import Node, requests_of
 from twisted_node.node._protocol import NodeProtocol
+from twisted_node.node._requests import Requests
 from twisted_node.node._twisted import StandardTransport
 from twisted_node.server._connections import Connections
 
@@ -66,7 +67,7 @@ class StandardProtocol(NodeProtocol):
     """The node's connection to whoever started it: trusted like a control endpoint, and a way to other nodes.
 
     Args:
-        node: takes the lines.
+        requests: those of the node; takes the lines.
         connections: all connections of the server.
         on_end: called with the reason when input has ended, or when nobody reads the answers any more.
         max_line: as in ``NodeProtocol``, in bytes.
@@ -76,8 +77,10 @@ class StandardProtocol(NodeProtocol):
     # Nobody makes another connection instead of this one.
     asks_again_within = 0.0
 
-    def __init__(self, node: Node, connections: Connections, on_end: Callable[[str], object], *, max_line: int) -> None:
-        super().__init__(node, connections, control=True, max_line=max_line)
+    def __init__(
+        self, requests: Requests, connections: Connections, on_end: Callable[[str], object], *, max_line: int
+    ) -> None:
+        super().__init__(requests, connections, control=True, max_line=max_line)
         self._on_end = on_end
 
     def __str__(self) -> str:
@@ -85,10 +88,10 @@ class StandardProtocol(NodeProtocol):
 
     def connectionMade(self) -> None:
         """Stay open beyond a drain that a message began, until input ends; and be the way to other nodes."""
-        self.node.calls.open(self)
+        self.requests.calls.open(self)
         super().connectionMade()
         self.keep_open()
-        self.node.start()
+        self.requests.start_own_work()
 
     def make_close(self) -> _StandardClose:
         """Make what ends this connection."""
@@ -97,12 +100,12 @@ class StandardProtocol(NodeProtocol):
     def readConnectionLost(self) -> None:
         """Learn of the end of input; what is in flight is still answered."""
         super().readConnectionLost()
-        self.node.calls.end("standard input ended")
+        self.requests.calls.end("standard input ended")
         self._on_end("standard input ended")
 
     def writeConnectionLost(self) -> None:
         """Learn that nothing can be written any more. Twisted would say nothing further by itself."""
-        drain, lines = self.node.drain, self.transport.unsent_lines()
+        drain, lines = self.requests.drain, self.transport.unsent_lines()
         if self.transport.has_reader:
             drain.count_undelivered(lines)
         else:
@@ -115,25 +118,26 @@ class StandardProtocol(NodeProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave; no reply comes any more."""
         super().connectionLost(reason)
-        self.node.calls.end("standard output was closed")
+        self.requests.calls.end("standard output was closed")
 
 
-class StandardStreamsFactory(NodeFactory):
+class StandardStreamsFactory(ServedFactory):
     """Makes the one connection over standard input and output.
 
     Args:
-        node: takes the lines.
+        node: answers.
         on_end: called with a reason when input has ended, or nobody reads the output.
         max_line: as in ``NodeProtocol``, in bytes.
     """
 
     def __init__(self, node: Node, on_end: Callable[[str], object], *, max_line: int = DEFAULT_MAX_LINE) -> None:
-        super().__init__(node, control=True, max_line=max_line)
+        super().__init__(node, max_line=max_line)
         self._on_end = on_end
 
     def buildProtocol(self, addr: IAddress | None) -> StandardProtocol:
-        """Make the connection."""
-        return StandardProtocol(self.node, self.served_connections(), self._on_end, max_line=self.max_line)
+        """Make the connection; raises what :meth:`startFactory` does."""
+        connections = self._served_connections()
+        return StandardProtocol(requests_of(self.node), connections, self._on_end, max_line=self.max_line)
 
 
 @implementer(IStreamServerEndpoint)

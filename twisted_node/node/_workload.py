@@ -30,7 +30,7 @@ class _Processing(Deferred[Body]):
     __slots__ = ("_latency_ms", "_timer")
 
     def __init__(self, clock: IReactorTime, latency_ms: float) -> None:
-        super().__init__(_stop)
+        super().__init__(_cancel)
         self._latency_ms = latency_ms
         self._timer = clock.callLater(latency_ms / 1000, self._processed)
 
@@ -40,7 +40,7 @@ class _Processing(Deferred[Body]):
         self.callback({"result": "processed", "duration_ms": self._latency_ms})
 
 
-def _stop(processing: Any) -> None:
+def _cancel(processing: Any) -> None:
     processing._timer.cancel()  # noqa: SLF001 - a method would refer to its object, and so make a cycle
 
 

@@ -6,6 +6,7 @@ life, and closes without losing an answer. The protocol is its :class:`Speaker`:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -67,10 +68,17 @@ class Connection:
         asks_again_within: the usual pause, in seconds, between an answer and the next request of a busy client. A
             client that was active this shortly before the connections are finished gets this long to ask again.
             Otherwise its next request and our close could cross on the way, and the request would be lost.
+        peer: returns who the client is, the same for all connections of one client; None if each is one of its own.
     """
 
     def __init__(
-        self, speaker: Speaker, connections: AllConnections, close: Close, *, asks_again_within: float = 0.0
+        self,
+        speaker: Speaker,
+        connections: AllConnections,
+        close: Close,
+        *,
+        asks_again_within: float = 0.0,
+        peer: Callable[[], object] | None = None,
     ) -> None:
         self.speaker = speaker
         self.asks_again_within = asks_again_within
@@ -81,10 +89,12 @@ class Connection:
         self.paused = False
         #: Whether its TLS handshake is under way.
         self.in_handshake = False
-        #: When it was opened, and when something was last heard or answered, on the clock of the connections.
+        #: When it was opened or, with TLS, when its client's first words may be here at the earliest; and when
+        #: something was last heard or answered. On the clock of the connections.
         self.opened_at = self.active_at = connections.clock.seconds()
         self._connections = connections
         self._close = close
+        self._peer = peer
 
     def __str__(self) -> str:
         return str(self.speaker)
@@ -111,14 +121,19 @@ class Connection:
             self.state = CONNECTION[self.state][ConnectionEvent.HEARD]
         return self.state is _TALKING
 
-    def answered(self) -> None:
-        """Learn that an answer was written."""
+    def was_active(self) -> None:
+        """Learn that something came in or went out."""
         self.active_at = self._connections.clock.seconds()
 
     def handshake_completed(self) -> None:
-        """Learn that the TLS handshake is over: only now can the client say its first words."""
+        """Learn that the TLS handshake is over: only now can the client say its first words.
+
+        They may still need a round trip: with TLS 1.2 the client learns only now that the handshake is over, and with
+        TLS 1.3 its kernel may hold them back until we have acknowledged the end of it. The handshake took one too.
+        """
         self.in_handshake = False
-        self.opened_at = self._connections.clock.seconds()
+        now = self._connections.clock.seconds()
+        self.opened_at = now + (now - self.opened_at)
 
     def look_again(self) -> None:
         """Check whether the connection can be finished now, because something on it has changed."""
@@ -145,10 +160,14 @@ class Connection:
 
     # What is asked of it.
 
-    def is_asking(self) -> bool:
-        """Return whether the client is in the middle of a request, or of sending one that we do not read for now.
+    def peer(self) -> object:
+        """Return who the client is."""
+        return self if self._peer is None else self._peer()
 
-        A client in a TLS handshake is asking too: its first request may come with the handshake's last message.
+    def is_receiving(self) -> bool:
+        """Return whether more of a request may be on its way: half of one is here, or we do not read for now.
+
+        In a TLS handshake too: the client's first request may come with the handshake's last message.
         """
         return self.in_handshake or (self.paused and not self.input_ended) or self.speaker.is_asking()
 

@@ -6,6 +6,7 @@ finished once the drain has ended.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import Attribute, Interface
 
 from twisted_node.drain._waiters import Waiters
-from twisted_node.server._closing import GracefulClose
-from twisted_node.server._connection import Connection
+from twisted_node.server._closing import Close, GracefulClose
+from twisted_node.server._connection import Connection, Speaker
 from twisted_node.server._states import CONNECTIONS, ConnectionsEvent, ConnectionsState, ConnectionState
+from twisted_node.server._twisted import watch_handshake
 
 __all__ = ["FIRST_WORDS", "Connections", "IDrainingFactory"]
 
@@ -49,13 +51,16 @@ class Connections:
         self.state = ConnectionsState.OPEN
         self._open: dict[Connection, None] = {}
         self._kept: set[Connection] = set()
-        self._may_stay = True
-        # Seconds on the clock: when the drain began, and when connections began to be finished.
-        self._drain_began = self._finish_began = 0.0
+        # Whether none is kept open any more.
+        self._released = False
+        # Seconds on the clock: when the drain began, and when connections began to be finished. Neither has, yet.
+        self._drain_began = self._finish_began = math.inf
         # The timers of all that we wait for while connections are finished. A wait is over when its timer has fired.
         self._waits: list[IDelayedCall] = []
         self._for_first_words: IDelayedCall | None = None
         self._for_next_request: dict[Connection, IDelayedCall] = {}
+        # Peers that were active when connections began to be finished, and within how many seconds they ask again.
+        self._busy_peers: dict[object, float] = {}
         self._for_empty: Waiters[None] = Waiters()
 
     def __len__(self) -> int:
@@ -70,13 +75,29 @@ class Connections:
         """Find the connections whose clients' kernels have not taken all of their answers."""
         return [connection for connection in self._open if connection.has_unsent()]
 
-    def make_close(self, transport: Any) -> GracefulClose:
-        """Make what closes one of these connections.
+    def make_connection(
+        self,
+        speaker: Speaker,
+        transport: Any,
+        *,
+        close: Close | None = None,
+        asks_again_within: float = 0.0,
+        peer: Callable[[], object] | None = None,
+    ) -> Connection:
+        """Make one of these connections; it registers once it is told that it is opened.
 
         Args:
-            transport: of the connection, with its wrappers.
+            speaker: the protocol that holds it; over TLS an ``IHandshakeListener`` too.
+            transport: of the protocol, with its wrappers.
+            close: how the transport closes; None for the way of a socket.
+            asks_again_within: in seconds, as for :class:`Connection`.
+            peer: as for :class:`Connection`.
         """
-        return GracefulClose(transport, self.clock, self.linger, will_be_ended=lambda: self.draining)
+        if close is None:
+            close = GracefulClose(transport, self.clock, self.linger, will_be_ended=lambda: self.draining)
+        connection = Connection(speaker, self, close, asks_again_within=asks_again_within, peer=peer)
+        connection.in_handshake = watch_handshake(transport, speaker)
+        return connection
 
     def when_empty(self) -> Deferred[None]:
         """Wait until no connection is open; fires at once if none is."""
@@ -92,7 +113,7 @@ class Connections:
             if self.state is ConnectionsState.FINISHING and len(self._open) == 1:
                 # A listener that waited for a half-done handshake has accepted it only now. No timer runs while no
                 # connection is open, so they are started for this one.
-                self._wait_for_askers(self.clock.seconds() - self._drain_began)
+                self._start_waiting()
             self.look_at(connection)
 
     def closed(self, connection: Connection) -> None:
@@ -109,7 +130,7 @@ class Connections:
 
         :meth:`release` ends that at once.
         """
-        if self._may_stay:
+        if not self._released:
             self._kept.add(connection)
 
     def look_at(self, connection: Connection) -> None:
@@ -136,9 +157,9 @@ class Connections:
         """Finish each connection as soon as it may be; those that are kept open stay for the linger."""
         self.state = CONNECTIONS[self.state][ConnectionsEvent.FINISH]
         self._finish_began = self.clock.seconds()
+        self._find_busy_peers()
         if self._open:
-            self._wait(self.linger, self._keep_no_longer)
-            self._wait_for_askers(self._finish_began - self._drain_began)
+            self._start_waiting()
         self._look_at_all()
 
     def lose_patience(self) -> None:
@@ -146,9 +167,14 @@ class Connections:
         self.state = CONNECTIONS[self.state][ConnectionsEvent.LOSE_PATIENCE]
         self._look_at_all()
 
+    def begin_grace(self) -> None:
+        """Wait for no client's request any more; only answers that are owed still have their time."""
+        self.state = CONNECTIONS[self.state][ConnectionsEvent.END_IS_DUE]
+        self._look_at_all()
+
     def release(self) -> None:
         """Keep no connection open beyond the drain any more."""
-        self._may_stay = False
+        self._released = True
         self._kept.clear()
         self._look_at_all()
 
@@ -174,12 +200,12 @@ class Connections:
 
     # When a connection must stay.
 
-    def _wait_for_askers(self, drained_for: float) -> None:
-        """Begin to wait for clients that are asking.
-
-        Args:
-            drained_for: how many seconds ago the drain began. The limits count from then, so that much has passed.
-        """
+    def _start_waiting(self) -> None:
+        """Limit the time of the connections that are kept open, and of the clients that are asking."""
+        if not self._released:
+            self._wait(self.linger, self._keep_no_longer)
+        # These limits count from the beginning of the drain, so that much has passed.
+        drained_for = self.clock.seconds() - self._drain_began
         if drained_for < FIRST_WORDS:
             self._for_first_words = self._wait(FIRST_WORDS - drained_for, self._look_at_all)
         if drained_for < self.linger:
@@ -188,35 +214,44 @@ class Connections:
             self.lose_patience()
 
     def _must_wait(self, connection: Connection) -> bool:
-        return (
-            connection.speaker.is_owed()
-            or self._asks_again(connection)
-            or (self.state is ConnectionsState.FINISHING and self._is_asking(connection))
-        )
-
-    def _is_asking(self, connection: Connection) -> bool:
-        """Return whether a client is in the middle of a request, or about to begin its first."""
-        if connection.state is ConnectionState.NEW and self._is_new(connection):
+        """Return whether a connection's client is owed something, or may be about to ask."""
+        if connection.speaker.is_owed():
             return True
-        return connection.is_asking()
+        if self.state is ConnectionsState.FINISHING and (self._is_new(connection) or connection.is_receiving()):
+            return True
+        return self.state is not ConnectionsState.GRACE and self._asks_again(connection)
 
     def _is_new(self, connection: Connection) -> bool:
-        """Return whether a client that has sent nothing yet is still waited for.
+        """Return whether a client has sent nothing yet, and is still waited for.
 
         A client that we accepted after the drain had begun is waited for as long as any client that is asking. One
         that we accepted shortly before is waited for only until FIRST_WORDS seconds after the drain began.
         """
+        if connection.state is not ConnectionState.NEW:
+            return False
         if connection.opened_at >= self._drain_began:
             return True
         return connection.opened_at >= self._drain_began - FIRST_WORDS and _runs(self._for_first_words)
 
+    def _find_busy_peers(self) -> None:
+        for connection in self._open:
+            if self._was_active(connection):
+                peer = connection.peer()
+                self._busy_peers[peer] = max(connection.asks_again_within, self._busy_peers.get(peer, 0.0))
+
+    def _was_active(self, connection: Connection) -> bool:
+        """Return whether a client was active so shortly before :meth:`finish` that it may have been asking again."""
+        return self._finish_began - connection.asks_again_within <= connection.active_at < self._finish_began
+
     def _asks_again(self, connection: Connection) -> bool:
         """Return whether a busy client may have been sending its next request when :meth:`finish` was called.
 
-        It was active within the ``asks_again_within`` seconds before that call, and gets as long to ask again.
+        It was active within the ``asks_again_within`` seconds before that call, and gets as long to ask again. A client
+        with a pool of connections is busy on all of them: it may have taken one that it had not used for long.
         """
-        within = connection.asks_again_within
-        if not self._finish_began - within <= connection.active_at < self._finish_began:
+        if connection.active_at >= self._finish_began or not self._busy_peers:
+            return False
+        if not (within := self._busy_peers.get(connection.peer(), 0.0)):
             return False
         if connection not in self._for_next_request:
             self._for_next_request[connection] = self._wait(within, connection.look_again)

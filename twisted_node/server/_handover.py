@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_node.drain import Drain, Phase, Statistics
+from twisted_node.drain._deadline import Deadline
 from twisted_node.errors import HandoverError
 from twisted_node.server import _inheritance
 from twisted_node.server._listening import Listener, open_listeners
@@ -42,7 +43,7 @@ class _Shutdown(Protocol):
     """What a handover needs of the order of a shutdown."""
 
     stop_after_drain: list[Callable[[], object]]
-    end_watchers: list[Callable[[float], object]]
+    end_deadline: Deadline
 
     def end(self, reason: str, *, lame_duck: float = 0.0) -> Deferred[Statistics]: ...
     def when_ended(self) -> Deferred[Statistics]: ...
@@ -173,7 +174,7 @@ class Handover:
         self._shutdown.end(why)
 
     def _take_over(self, _: None, predecessor: Predecessor) -> None:
-        self._shutdown.end_watchers.append(lambda ends_by: predecessor.tell_stop(ends_by - self._drain.monotonic()))
+        self._shutdown.end_deadline.watch(lambda ends_by: predecessor.tell_stop(ends_by - self._drain.monotonic()))
         self._shutdown.stop_after_drain.append(lambda: self._outlive(predecessor))
 
     def _outlive(self, predecessor: Predecessor) -> Deferred[None] | None:

@@ -50,7 +50,10 @@ _numbers = itertools.count()
 
 
 class Listener:
-    """One listening port, from opening to closing.
+    """One listening port, from opening to closing: what :meth:`DrainingService.listen` returns.
+
+    Its service opens and closes it. Whoever has it may ask for its ``host``, the address, which is known once it
+    listens: with port 0 it has the port that the kernel chose.
 
     Args:
         endpoint: where to listen.
@@ -63,8 +66,8 @@ class Listener:
         self,
         endpoint: IStreamServerEndpoint,
         factory: IProtocolFactory,
-        clock: IReactorTime | None = None,
-        patience: float = 0.0,
+        clock: IReactorTime,
+        patience: float,
     ) -> None:
         self.endpoint = endpoint
         self.factory = factory
@@ -230,7 +233,7 @@ class Listener:
         door.shut()
         # The queue has room for one more than the backlog.
         accepted = _accept_waiting(port, port.backlog + 1)
-        if self._clock is None or not self._patience:
+        if not self._patience:
             return self._close_behind(None, port, door)
         # Through an open door handshakes go on to begin: to wait until there is none would take for ever under load.
         patience = self._patience if door.is_shut else min(self._patience, BLIND_WAIT)

@@ -66,6 +66,8 @@ class DrainingService(Service):
         self.clock = drain.clock
         self.lame_duck = lame_duck
         self.connections = Connections(drain.timers, linger)
+        # On the drain's monotonic clock, in seconds.
+        self._started_at: float | None = None
         self._shutdown = Shutdown(drain, self.connections, drain_timeout=drain_timeout, ends_with_drain=ends_with_drain)
         self._handover = Handover(drain, self._shutdown, lambda: self.lame_duck)
 
@@ -85,12 +87,27 @@ class DrainingService(Service):
         return self._shutdown.state
 
     @property
+    def uptime(self) -> float | None:
+        """Seconds since the service began to serve, on the drain's monotonic clock; None before it has started."""
+        return None if self._started_at is None else self.drain.monotonic() - self._started_at
+
+    @property
     def ends_by(self) -> float | None:
         """By when it is over, but for a grace of at most a second; on the drain's monotonic clock, in seconds.
 
-        None until the end was asked for.
+        None until the end is asked for. From then on, in a lame duck too, it may come nearer, and never goes away.
         """
-        return self._shutdown.ends_by
+        return self._shutdown.end_deadline.at
+
+    def would_end_by(self, *, lame_duck: float = 0.0) -> float:
+        """Say what :attr:`ends_by` is if the end is asked for now.
+
+        It changes nothing and takes no lock, so that a signal handler may ask.
+
+        Args:
+            lame_duck: as for :meth:`end`, in seconds.
+        """
+        return self._shutdown.would_end_by(lame_duck)
 
     def listen(self, endpoint: AnyEndpoint, factory: AnyFactory) -> Listener:
         """Have the service listen, from its start to its drain; at once if it has started.
@@ -149,6 +166,8 @@ class DrainingService(Service):
             return
         super().startService()
         self._open(self._shutdown.listeners)
+        if self._started_at is None:
+            self._started_at = self.drain.monotonic()
         self._handover.started()
 
     def _open(self, listeners: Iterable[Listener]) -> None:
@@ -194,10 +213,9 @@ class DrainingService(Service):
         """Have a function told by when it is over.
 
         Args:
-            watcher: called with the time on the drain's monotonic clock, in seconds, when the end is asked for and
-                whenever it is brought nearer. Connections have a grace of at most MAX_GRACE seconds more.
+            watcher: called with :attr:`ends_by` when the end is asked for, and whenever it is brought nearer.
         """
-        self._shutdown.end_watchers.append(watcher)
+        self._shutdown.end_deadline.watch(watcher)
 
     # The handover to another process.
 

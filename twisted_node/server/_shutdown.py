@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from twisted_node.drain import Drain, Phase, Statistics
+from twisted_node.drain._deadline import Deadline
 from twisted_node.drain._waiters import Waiters
 from twisted_node.server._connections import Connections
 from twisted_node.server._listening import Listener
@@ -26,7 +27,7 @@ __all__ = ["MAX_GRACE", "Shutdown"]
 
 _log = Logger()
 
-#: At the deadline a connection has at most so many seconds more, whatever its linger.
+#: The grace after the deadline, whatever the linger: a connection has at most so many seconds more.
 MAX_GRACE = 1.0
 
 
@@ -43,48 +44,49 @@ class Shutdown:
     def __init__(self, drain: Drain, connections: Connections, *, drain_timeout: float, ends_with_drain: bool) -> None:
         #: Where the service is; only this object moves it.
         self.state = ServiceState.SERVING
-        #: By when it is over, but for a short grace, on the drain's monotonic clock; None until the end was asked for.
-        self.ends_by: float | None = None
         #: Closed when the drain begins.
         self.listeners: list[Listener] = []
         #: Called one after the other, the last one first, when no connection is left.
         self.stop_after_drain: list[Callable[[], object]] = []
-        #: Told whenever ``ends_by`` is set, or brought nearer.
-        self.end_watchers: list[Callable[[float], object]] = []
+        #: By when it is over, but for the grace; set when the end is asked for.
+        self.end_deadline = Deadline(drain.timers, drain.monotonic, self._end_is_due)
         #: Seconds from the beginning of a drain until what is left is cut.
         self.drain_timeout = drain_timeout
         self._drain = drain
         self._connections = connections
-        self._ends_with_drain = ends_with_drain
-        # If a lame duck comes before the drain: when the drain must be over. Set by the first stop.
-        self._stop_ends_by: float | None = None
+        # Whether the service ends with its drain. Once somebody has asked for the end, it does.
+        self._end_wanted = ends_with_drain
         # What cut what was left, for the log.
         self._cut_by = "the deadline"
         self._listeners_closed: Deferred[Any] = succeed(None)
-        self._last_call: IDelayedCall | None = None
+        self._grace: IDelayedCall | None = None
         self._waiters: Waiters[Statistics] = Waiters()
-        self._reports = Reports(drain, connections, lambda: self.ends_by)
+        self._reports = Reports(drain, connections, lambda: self.end_deadline.at)
         drain.watch_deadline(self._deadline_moved)
+        self._deadline_moved(drain.deadline)
         drain.when_draining().addCallback(self._drain_began)
+
+    def would_end_by(self, lame_duck: float) -> float:
+        """Say by when it is over if the end is asked for now, as ``DrainingService.would_end_by`` explains."""
+        drain = self._drain
+        asked_for = drain.monotonic() + (0.0 if drain.refusing else lame_duck) + self.drain_timeout
+        promised = self.end_deadline.at if drain.ended else drain.deadline
+        return asked_for if promised is None else min(asked_for, promised)
 
     def end(self, reason: str, *, lame_duck: float = 0.0) -> Deferred[Statistics]:
         """Drain and end, as ``DrainingService.end`` explains."""
-        self._ends_with_drain = True
+        self._end_wanted = True
         self._connections.release()
         if self._drain.ended:
-            self._set_end(self._drain.monotonic() + self.drain_timeout)
+            self.end_deadline.bring_near(self.would_end_by(lame_duck))
             if self.state is ServiceState.GOING_ON:
                 self._close_connections()
-        elif self._drain.refusing:
-            self._set_end(self._drain.deadline)
-            self._drain.begin(self.drain_timeout, reason)
-        elif lame_duck:
-            if self._stop_ends_by is None:
-                self._stop_ends_by = self._drain.monotonic() + lame_duck + self.drain_timeout
+        elif lame_duck and not self._drain.refusing:
+            if self.state is ServiceState.SERVING:
                 self._reports.lame_duck(lame_duck, reason)
-            self._move(ServiceEvent.LAME_DUCK)
             self._drain.lame_duck(lame_duck, self.drain_timeout, reason)
         else:
+            self._deadline_moved(self._drain.deadline)
             self._drain.begin(self.drain_timeout, reason)
         return self.when_ended()
 
@@ -93,7 +95,7 @@ class Shutdown:
         self._cut_by = reason
         self.end(reason)
         self._drain.begin(0, reason)
-        self._set_end(self._drain.monotonic())
+        self.end_deadline.bring_near(self._drain.monotonic())
 
     def when_ended(self) -> Deferred[Statistics]:
         """Wait for the end."""
@@ -106,10 +108,6 @@ class Shutdown:
 
     def _drain_began(self, _: None) -> None:
         self._move(ServiceEvent.DRAIN)
-        if self._stop_ends_by is not None:
-            # Somebody may have begun this drain during the lame duck, with a longer timeout. The stop was asked for
-            # earlier, so its deadline holds.
-            self._drain.begin(max(0.0, self._stop_ends_by - self._drain.monotonic()), self._drain.reason)
         self._connections.begin_drain()
         before = len(self._connections)
         self.close_listeners()
@@ -126,7 +124,7 @@ class Shutdown:
     def _drained(self, statistics: Statistics) -> None:
         if statistics.phase is Phase.TIMED_OUT:
             self._reports.cut(statistics.remaining, statistics.oldest, self._cut_by)
-        if self._ends_with_drain:
+        if self._end_wanted:
             self._close_connections()
         else:
             self._move(ServiceEvent.GO_ON)
@@ -135,38 +133,35 @@ class Shutdown:
     def _close_connections(self) -> None:
         self._move(ServiceEvent.CLOSE)
         self._reports.closing()
-        self._set_last_call()
         self._connections.finish()
         if self._drain.phase is Phase.TIMED_OUT:
             self._connections.lose_patience()
+        if not self.end_deadline.left:
+            self._begin_grace()
         # While a listener waits for handshakes, connections still come.
         self._listeners_closed.addCallback(lambda _: self._connections.when_empty())
         self._listeners_closed.addCallback(self._all_gone)
 
-    def _deadline_moved(self, deadline: float) -> None:
-        if self._ends_with_drain:
-            self._set_end(deadline)
+    def _deadline_moved(self, deadline: float | None) -> None:
+        """Follow the drain: its lame duck and its deadline are the service's too, whoever asked for them."""
+        if self._drain.phase is Phase.LAME_DUCK:
+            self._move(ServiceEvent.LAME_DUCK)
+        if self._end_wanted and deadline is not None:
+            self.end_deadline.bring_near(deadline)
 
-    def _set_end(self, ends_by: float | None) -> None:
-        if ends_by is None or (self.ends_by is not None and ends_by >= self.ends_by):
-            return
-        self.ends_by = ends_by
+    def _end_is_due(self) -> None:
+        # While work is in flight, the drain's own deadline comes first, and the connections follow.
         if self.state is ServiceState.CLOSING:
-            self._set_last_call()
-        for watcher in self.end_watchers:
-            watcher(ends_by)
+            self._begin_grace()
 
-    def _set_last_call(self) -> None:
-        """Set the time when connections are closed, whether their clients have taken their answers or not."""
-        _cancel(self._last_call)
-        left = max(0.0, (self.ends_by or 0.0) - self._drain.monotonic())
-        self._last_call = self._drain.timers.callLater(left, self._time_is_up)
-
-    def _time_is_up(self) -> None:
-        self._move(ServiceEvent.TIME_IS_UP)
-        self._last_call = self._drain.timers.callLater(min(self._connections.linger, MAX_GRACE), self._end_connections)
+    def _begin_grace(self) -> None:
+        """Wait for no client any more, and end the connections soon, whether their clients have taken their answers."""
+        self._move(ServiceEvent.END_IS_DUE)
+        grace = min(self._connections.linger, MAX_GRACE)
+        self._grace = self._drain.timers.callLater(grace, self._end_connections)
         for listener in self.listeners:
             listener.lose_patience()
+        self._connections.begin_grace()
         # Work taken after the drain had ended, by handlers that serve while draining, is cut here.
         self._cut_in_flight()
 
@@ -187,7 +182,9 @@ class Shutdown:
 
     def _all_gone(self, _: None) -> Any:
         self._move(ServiceEvent.EMPTY)
-        _cancel(self._last_call)
+        self.end_deadline.stop()
+        if self._grace is not None and self._grace.active():
+            self._grace.cancel()
         return self._stop_the_rest(None)
 
     def _stop_the_rest(self, _: object) -> Any:
@@ -205,8 +202,3 @@ class Shutdown:
         statistics = self._drain.statistics()
         self._reports.ended(statistics)
         self._waiters.fire(statistics)
-
-
-def _cancel(timer: IDelayedCall | None) -> None:
-    if timer is not None and timer.active():
-        timer.cancel()

@@ -79,6 +79,8 @@ class ConnectionsState(Enum):
     FINISHING = "finishing"
     #: The same, but clients that are asking are not waited for any more.
     IMPATIENT = "impatient"
+    #: The deadline has passed: nothing is waited for but answers, not even a busy client's next request.
+    GRACE = "grace"
 
 
 class ConnectionsEvent(Enum):
@@ -87,13 +89,24 @@ class ConnectionsEvent(Enum):
     DRAIN = "the drain begins"
     FINISH = "the drain has ended"
     LOSE_PATIENCE = "clients have had their time to ask"
+    END_IS_DUE = "the deadline passes"
 
 
 CONNECTIONS = {
     ConnectionsState.OPEN: {ConnectionsEvent.DRAIN: ConnectionsState.DRAINING},
     ConnectionsState.DRAINING: {ConnectionsEvent.FINISH: ConnectionsState.FINISHING},
-    ConnectionsState.FINISHING: {ConnectionsEvent.LOSE_PATIENCE: ConnectionsState.IMPATIENT},
-    ConnectionsState.IMPATIENT: {ConnectionsEvent.LOSE_PATIENCE: ConnectionsState.IMPATIENT},
+    ConnectionsState.FINISHING: {
+        ConnectionsEvent.LOSE_PATIENCE: ConnectionsState.IMPATIENT,
+        ConnectionsEvent.END_IS_DUE: ConnectionsState.GRACE,
+    },
+    ConnectionsState.IMPATIENT: {
+        ConnectionsEvent.LOSE_PATIENCE: ConnectionsState.IMPATIENT,
+        ConnectionsEvent.END_IS_DUE: ConnectionsState.GRACE,
+    },
+    ConnectionsState.GRACE: {
+        ConnectionsEvent.LOSE_PATIENCE: ConnectionsState.GRACE,
+        ConnectionsEvent.END_IS_DUE: ConnectionsState.GRACE,
+    },
 }
 
 
@@ -110,8 +123,8 @@ class ServiceState(Enum):
     GOING_ON = "going_on"
     #: Closing the connections.
     CLOSING = "closing"
-    #: The deadline has passed; the connections that are left have a grace to get their answers out.
-    LAST_MOMENT = "last_moment"
+    #: The deadline has passed; the connections that are left have a moment to get their answers out.
+    GRACE = "grace"
     #: No connection is left; stopping what the requests needed.
     STOPPING_THE_REST = "stopping_the_rest"
     #: All is over.
@@ -121,11 +134,11 @@ class ServiceState(Enum):
 class ServiceEvent(Enum):
     """What moves a service on."""
 
-    LAME_DUCK = "it was stopped, with a lame duck first"
+    LAME_DUCK = "a lame duck begins"
     DRAIN = "the drain begins"
     GO_ON = "the drain has ended, and nobody wants the service to end"
     CLOSE = "the drain has ended, and so does the service"
-    TIME_IS_UP = "the deadline passes"
+    END_IS_DUE = "the deadline passes"
     EMPTY = "the last connection is gone"
     STOPPED = "what the requests needed has stopped"
 
@@ -145,10 +158,10 @@ SERVICE = {
     },
     ServiceState.GOING_ON: {ServiceEvent.CLOSE: ServiceState.CLOSING},
     ServiceState.CLOSING: {
-        ServiceEvent.TIME_IS_UP: ServiceState.LAST_MOMENT,
+        ServiceEvent.END_IS_DUE: ServiceState.GRACE,
         ServiceEvent.EMPTY: ServiceState.STOPPING_THE_REST,
     },
-    ServiceState.LAST_MOMENT: {ServiceEvent.EMPTY: ServiceState.STOPPING_THE_REST},
+    ServiceState.GRACE: {ServiceEvent.EMPTY: ServiceState.STOPPING_THE_REST},
     ServiceState.STOPPING_THE_REST: {ServiceEvent.STOPPED: ServiceState.ENDED},
     ServiceState.ENDED: {},
 }

@@ -1,9 +1,11 @@
-"""What a server tells of its drain: one picture, whoever asks for it."""
+"""What a server tells of itself and its drain: one picture, whoever asks for it."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
+from twisted_node._version import VERSION
 from twisted_node.drain import Phase, Statistics
 from twisted_node.server._service import DrainingService
 from twisted_node.server._shutdown import MAX_GRACE
@@ -23,9 +25,17 @@ class Named:
 class Picture:
     """A server at one moment: :class:`~twisted_node.drain.Statistics` as plain data, with the open connections.
 
-    Times are in whole milliseconds.
+    Times are in whole milliseconds, but for the uptime.
     """
 
+    #: Of the process: tells a server from its successor at the same address.
+    pid: int
+    #: Of this package.
+    version: str
+    #: The name of the node; None if there is no node, or it has no name yet.
+    node_id: str | None
+    #: Seconds since the service began to serve; None before it has started.
+    uptime_s: float | None
     phase: str
     #: Why the drain or the lame duck began; empty while serving.
     reason: str
@@ -48,11 +58,12 @@ class Picture:
     oldest: tuple[Named, ...]
 
 
-def describe(service: DrainingService, *, oldest: int = 10) -> Picture:
+def describe(service: DrainingService, *, node_id: str | None = None, oldest: int = 10) -> Picture:
     """Take a picture of a server.
 
     Args:
         service: the server.
+        node_id: the name of the node that it serves, if it serves one.
         oldest: how many of the oldest requests to name.
 
     Returns:
@@ -61,6 +72,10 @@ def describe(service: DrainingService, *, oldest: int = 10) -> Picture:
     statistics = service.drain.statistics(oldest)
     left = _left(service, statistics)
     return Picture(
+        pid=os.getpid(),
+        version=VERSION,
+        node_id=node_id,
+        uptime_s=None if service.uptime is None else round(service.uptime, 3),
         phase=statistics.phase.value,
         reason=statistics.reason,
         in_flight=statistics.in_flight,

@@ -21,9 +21,10 @@ from zope.interface import Attribute, Interface, directlyProvides, implementer, 
 from twisted_node.drain import Drain
 from twisted_node.errors import DrainTimeout, MisuseError
 from twisted_node.names import peer_name
+from twisted_node.server._closing import GracefulClose
 from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections, IDrainingFactory
-from twisted_node.server._twisted import watch_handshake
+from twisted_node.server._twisted import replace_close, restore_close
 
 __all__ = ["GenericConnection", "IDrainable", "TrackedConnection", "TrackedFactory", "tracked"]
 
@@ -65,6 +66,7 @@ class TrackedConnection(ABC):
 
     transport: Any
     connection: Connection
+    close: GracefulClose
 
     def __init__(self, protocol: Any, factory: IProtocolFactory, connections: Connections, drain: Drain) -> None:
         self.protocol = protocol
@@ -77,6 +79,9 @@ class TrackedConnection(ABC):
         directlyProvides(self, IProtocol, IHandshakeListener, providedBy(protocol))
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__providedBy__":
+            # zope.interface asks for it first, and the protocol's would hide the interfaces that are declared above.
+            raise AttributeError(name)
         return getattr(self.protocol, name)
 
     def __str__(self) -> str:
@@ -87,12 +92,25 @@ class TrackedConnection(ABC):
     def makeConnection(self, transport: Any) -> None:
         """Connect the protocol, and register."""
         self.transport = transport
-        close = self.connections.make_close(transport)
-        self.connection = Connection(self, self.connections, close, asks_again_within=_ASKS_AGAIN_WITHIN)
-        self.connection.in_handshake = watch_handshake(transport, self)
+        connections = self.connections
+        self.close = GracefulClose(
+            transport,
+            connections.clock,
+            connections.linger,
+            will_be_ended=lambda: connections.draining,
+            given_up=self.drain.count_undelivered,
+        )
+        replace_close(transport, self.lose_connection)
+        self.connection = connections.make_connection(
+            self, transport, close=self.close, asks_again_within=_ASKS_AGAIN_WITHIN, peer=self._peer
+        )
         self.drained_factory.doStart()
         self.protocol.makeConnection(transport)
         self.connection.opened()
+
+    def _peer(self) -> object:
+        """Return the client's machine; all clients on unix sockets are on this one."""
+        return getattr(self.transport.getPeer(), "host", None)
 
     def handshakeCompleted(self) -> None:
         """Learn that the TLS handshake is over; the protocol hears of it if it wants to."""
@@ -129,9 +147,24 @@ class TrackedConnection(ABC):
         try:
             self.protocol.connectionLost(reason)
         finally:
+            restore_close(self.transport)
             self.let_go()
             self.connection.lost()
             self.drained_factory.doStop()
+
+    # What the protocol asks of its transport.
+
+    def lose_connection(self) -> None:
+        """Close gracefully, since the protocol has called ``transport.loseConnection()``; first send what was written.
+
+        If the connection is closing already, that goes on as it has begun.
+        """
+        if not self.connection.is_closing:
+            self.close.lose_connection(self._all_is_sent)
+
+    def _all_is_sent(self) -> None:
+        self.look_again()
+        self.connection.finish()
 
     # What the connection asks, and what a subclass knows.
 
@@ -157,7 +190,7 @@ class TrackedConnection(ABC):
 
     def look_again(self) -> None:
         """Check whether the connection can be finished now, because something came in or went out."""
-        self.connection.answered()
+        self.connection.was_active()
         self.connection.look_again()
 
     @abstractmethod
@@ -174,7 +207,8 @@ class GenericConnection(TrackedConnection):
     def __init__(self, protocol: Any, factory: IProtocolFactory, connections: Connections, drain: Drain) -> None:
         super().__init__(protocol, factory, connections, drain)
         self._hold: Deferred[None] | None = None
-        self._cut = False
+        # Whether the drain has cut it; whether it has closed its connection itself. It is waited for no more then.
+        self._cut = self._closes = False
         self._drainable: Any = IDrainable(protocol, None)
         if self._drainable is not None:
             self._drainable.became_idle = self.look_again
@@ -189,8 +223,8 @@ class GenericConnection(TrackedConnection):
             self.drain.track(self, self._hold, while_draining=True).addErrback(self._was_cut)
 
     def is_idle(self) -> bool:
-        """Ask the protocol. One that cannot say is idle only once the drain has cut it."""
-        if self._cut:
+        """Ask the protocol. One that cannot say is idle only once it has closed, or the drain has cut it."""
+        if self._cut or self._closes:
             return True
         if self._drainable is None:
             return False
@@ -221,7 +255,14 @@ class GenericConnection(TrackedConnection):
     def _was_cut(self, failure: Failure) -> None:
         failure.trap(DrainTimeout)
         self._cut, self._hold = True, None
+        # What is broken off is not known, so its client may be unable to tell it from what is complete.
+        self.close.broken_off = not self._closes
         self.connection.look_again()
+
+    def lose_connection(self) -> None:
+        """Close, and wait for the protocol no longer: what is left is to deliver what it has written."""
+        self._closes = True
+        super().lose_connection()
 
 
 @implementer(IDrainingFactory)

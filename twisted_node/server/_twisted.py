@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import termios
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -22,9 +23,11 @@ from twisted.python.lockfile import FilesystemLock
 from zope.interface import alsoProvides
 
 __all__ = [
+    "call_instead_of_close",
     "close_raw",
     "half_close_now",
     "innermost_endpoint",
+    "is_half_closed",
     "keep_only_copy",
     "leave_path_alone",
     "listen_with",
@@ -32,6 +35,8 @@ __all__ = [
     "raw_transport",
     "reactor_of",
     "read_waiting",
+    "replace_close",
+    "restore_close",
     "restore_half_close",
     "take_back_close",
     "unsent_bytes",
@@ -44,7 +49,7 @@ __all__ = [
 _READS_BEFORE_CLOSE = 16
 
 _ON_LINUX = sys.platform.startswith("linux")
-_TCP_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_UNIX = (unix.Server, unix.Client)
 
 
 def unsent_bytes(transport: Any) -> int:
@@ -63,7 +68,8 @@ def untaken_bytes(transport: Any) -> int:
     Known for TCP on Linux only, and 0 otherwise. (What was written to a unix socket stays there for its reader.)
     """
     raw = raw_transport(transport)
-    if not (_ON_LINUX and isinstance(raw, tcp.Connection) and raw.connected and raw.socket.family in _TCP_FAMILIES):
+    # The classes of unix sockets are made from those of TCP. (To ask a socket for its family takes longer.)
+    if not (_ON_LINUX and isinstance(raw, tcp.Connection) and raw.connected) or isinstance(raw, _UNIX):
         return 0
     count = _ask_kernel(raw, termios.TIOCOUTQ)
     # The kernel counts our FIN as a byte, until it is acknowledged with all that is before it.
@@ -173,9 +179,60 @@ def take_back_close(raw: Any) -> bool:
     """
     if not isinstance(raw, FileDescriptor) or not raw.connected or raw.producer is not None:
         return False
+    raw.__dict__.pop("_postLoseConnection", None)
     raw.disconnecting = False
     raw.startReading()
     return True
+
+
+def replace_close(transport: Any, lose_connection: Callable[[], object]) -> None:
+    """Have a protocol's ``transport.loseConnection()`` call a function of ours; for sockets only.
+
+    The protocol has the transport itself, with all its interfaces, and Twisted tells nobody of that call.
+
+    Args:
+        transport: of a connection, with its wrappers.
+        lose_connection: is called in the place of the transport's own method.
+    """
+    if isinstance(raw_transport(transport), FileDescriptor):
+        transport.loseConnection = lose_connection
+
+
+def restore_close(transport: Any) -> None:
+    """Undo ``replace_close``: otherwise a cycle of references would keep a lost connection for the collector."""
+    transport.__dict__.pop("loseConnection", None)
+
+
+def call_instead_of_close(raw: Any, call: Callable[[], object]) -> None:
+    """Have a transport that was told ``loseConnection()`` call a function when all is sent, and not close.
+
+    Until then everything is as ever: it does not read, and says that it is ``disconnecting``, which a ``LineReceiver``
+    looks at between two lines.
+
+    Args:
+        raw: the transport, without its wrappers.
+        call: is called once.
+    """
+    if not isinstance(raw, FileDescriptor):
+        return
+
+    def sent() -> None:
+        del raw._postLoseConnection
+        # A producer that is not paused does not hold up a close.
+        raw.unregisterProducer()
+        raw.disconnecting = False
+        call()
+
+    raw._postLoseConnection = sent  # type: ignore[method-assign] # Twisted calls it in the place of a close
+
+
+def is_half_closed(raw: Any) -> bool:
+    """Say whether our half of a connection is closed: ``loseConnection()`` would then close the rest at once.
+
+    Args:
+        raw: the transport, without its wrappers.
+    """
+    return isinstance(raw, FileDescriptor) and bool(raw._writeDisconnected)
 
 
 def close_raw(raw: Any) -> None:

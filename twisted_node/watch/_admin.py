@@ -44,7 +44,7 @@ class Admin(Service):
     Args:
         service: the server.
         endpoint: where to listen.
-        metrics: the figures that ``/metrics`` shows.
+        metrics: the figures that ``/metrics`` shows; the name of the node, too, is that of the one which they watch.
         may_drain: whether ``POST /drain?timeout=SECONDS`` begins a drain; otherwise it is forbidden.
         hosts: the names that browsers may call it by, beside ``localhost`` and addresses. By another name only
             ``/livez``, ``/readyz`` and ``/metrics`` are answered: it may be that of a page which wants to look in.
@@ -63,10 +63,10 @@ class Admin(Service):
         hosts: Iterable[str] = (),
     ) -> None:
         self._server = service
-        self._events = Events(service)
+        self._events = Events(service, metrics)
         self._factory = _Factory(site(service, self._events, metrics, may_drain=may_drain, hosts=_read_hosts(hosts)))
         #: Where it listens; its ``host`` is known once it does.
-        self.listener = Listener(endpoint, self._factory)
+        self.listener = Listener(endpoint, self._factory, service.drain.timers, patience=0)
         service.stop_after_drain(self._end)
 
     def privilegedStartService(self) -> None:

@@ -49,7 +49,7 @@ def site(
     Args:
         service: the server.
         events: what ``/events`` streams.
-        metrics: the figures that ``/metrics`` shows.
+        metrics: the figures that ``/metrics`` shows, and who knows the name of the node.
         may_drain: whether ``/drain`` begins a drain.
         hosts: the names that browsers may call the site by, beside ``localhost`` and addresses.
     """
@@ -59,10 +59,10 @@ def site(
         root.put(path, _Answers(content_type, _same((files / name).read_bytes())))
     root.open_to_all("livez", _Answers(PLAIN, lambda _: b"ok\n"))
     root.open_to_all("readyz", _Answers(PLAIN, lambda request: _readiness(service, request)))
-    root.put("status", _Answers(_JSON, lambda _: _status(service)))
+    root.put("status", _Answers(_JSON, lambda _: _status(service, metrics)))
     root.open_to_all("metrics", _Answers(PLAIN, lambda request: _figures(metrics, request)))
     root.put("events", _Streams(events))
-    root.put("drain", _Drains(service, may_drain))
+    root.put("drain", _Drains(service, metrics, may_drain))
     return _QuietSite(root, requestFactory=AdminRequest, reactor=service.clock)
 
 
@@ -153,9 +153,10 @@ class _Drains(_Path):
 
     methods = (b"POST",)
 
-    def __init__(self, service: DrainingService, allowed: bool) -> None:
+    def __init__(self, service: DrainingService, metrics: Metrics, allowed: bool) -> None:
         super().__init__()
         self._service = service
+        self._metrics = metrics
         self._allowed = allowed
 
     def render_POST(self, request: Request) -> bytes:
@@ -175,7 +176,7 @@ class _Drains(_Path):
         self._service.drain.begin(timeout, f"POST /drain from {request.getClientIP() or 'this machine'}")
         request.setResponseCode(202)
         request.setHeader("Content-Type", _JSON)
-        return _status(self._service)
+        return _status(self._service, self._metrics)
 
 
 def _same(content: bytes) -> Callable[[Request], bytes]:
@@ -192,8 +193,8 @@ def _readiness(service: DrainingService, request: Request) -> bytes:
     return f"{statistics.phase.value}: {statistics.reason}\n".encode()
 
 
-def _status(service: DrainingService) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(describe(service))) + b"\n"
+def _status(service: DrainingService, metrics: Metrics) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(describe(service, node_id=metrics.node_id))) + b"\n"
 
 
 def _figures(metrics: Metrics, request: Request) -> bytes:

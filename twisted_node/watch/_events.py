@@ -13,6 +13,7 @@ from twisted.web.http import Request
 from zope.interface import implementer
 
 from twisted_node.server import DrainingService, describe
+from twisted_node.watch._metrics import Metrics
 
 __all__ = ["Events"]
 
@@ -32,15 +33,17 @@ class Events:
 
     Args:
         service: the server.
+        metrics: knows the name of the node.
     """
 
-    def __init__(self, service: DrainingService) -> None:
+    def __init__(self, service: DrainingService, metrics: Metrics) -> None:
         self._service = service
+        self._metrics = metrics
         self._samples: deque[int] = deque(maxlen=_SAMPLES)
         self._streams: set[_Stream] = set()
         self._ended = False
         self._loop = LoopingCall(self._sample)
-        self._loop.clock = service.clock
+        self._loop.clock = service.drain.timers
 
     def start(self) -> None:
         """Begin to take samples."""
@@ -80,7 +83,7 @@ class Events:
                 stream.send(picture)
 
     def _picture(self) -> bytes:
-        return b"data: %b\n\n" % msgspec.json.encode(describe(self._service))
+        return b"data: %b\n\n" % msgspec.json.encode(describe(self._service, node_id=self._metrics.node_id))
 
     def _left(self, _: Failure, stream: _Stream) -> None:
         self._streams.discard(stream)

@@ -8,10 +8,17 @@ from itertools import accumulate
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from twisted_node._version import VERSION
 from twisted_node.drain import Phase
 from twisted_node.server import DrainingService
 
@@ -22,10 +29,13 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class _Node(Protocol):
-    """What is needed of a node to count its requests."""
+    """What is needed of a node to name it, and to count its requests."""
 
     #: Called with the type, the outcome and the seconds of each request that ends.
     observer: Callable[[str, str, float], object] | None
+
+    @property
+    def node_id(self) -> str | None: ...
 
     @property
     def unreadable_lines(self) -> int: ...
@@ -47,8 +57,13 @@ class Metrics:
         self._state = _State(service)
         self.registry.register(self._state)
 
+    @property
+    def node_id(self) -> str | None:
+        """The name of the node that is watched; None if there is none, or it has no name yet. Of several, the first."""
+        return self._state.node_id
+
     def watch(self, node: _Node) -> None:
-        """Count the requests of a node, and the lines that it could not read.
+        """Name a node, and count its requests and the lines that it could not read.
 
         Args:
             node: its ``observer`` is replaced by one that also calls the observer that it had.
@@ -108,8 +123,18 @@ class _State(Collector):
         self.requests: dict[tuple[str, str], int] = {}
         self.latencies: dict[str, _Latency] = {}
 
+    @property
+    def node_id(self) -> str | None:
+        return next((node.node_id for node in self.nodes if node.node_id is not None), None)
+
     def collect(self) -> Iterator[Metric]:
         """Read the figures."""
+        about = {"version": VERSION, "node_id": self.node_id}
+        yield InfoMetricFamily(
+            "twisted_node",
+            "The version of the package, and the name of the node once it has one.",
+            {name: value for name, value in about.items() if value is not None},
+        )
         statistics = self._service.drain.statistics(oldest=0)
         phase = GaugeMetricFamily("twisted_node_phase", "1 for the phase that the server is in.", labels=["phase"])
         for each in Phase:

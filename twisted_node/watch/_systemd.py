@@ -52,8 +52,9 @@ class Notifier(Service):
         self._told_at = -math.inf
         self._stopping = self._complained = self._handed_over = False
         self._loop = LoopingCall(self._tick)
-        self._loop.clock = service.clock
-        service.watch_end(self._ending)
+        self._loop.clock = service.drain.timers
+        service.watch_end(self._end_moved)
+        service.drain.when_draining().addCallback(self._drain_began)
         service.when_ended().addCallback(self._ended)
         service.watch_handover(self._name_successor)
 
@@ -99,7 +100,15 @@ class Notifier(Service):
         self._send(f"MAINPID={pid}")
         self._handed_over = True
 
-    def _ending(self, _: float) -> None:
+    def _drain_began(self, _: None) -> None:
+        ends_by = self._server.ends_by
+        if ends_by is not None and not self._stopping:
+            self._end_moved(ends_by)
+
+    def _end_moved(self, _: float) -> None:
+        if not self._server.drain.refusing:
+            # A lame duck is not stopping yet; each second it says how long it needs.
+            return
         if not self._stopping:
             self._stopping = True
             self._due.append("STOPPING=1")
@@ -119,11 +128,11 @@ class Notifier(Service):
             self._tell()
 
     def _tell(self) -> None:
-        needed = self._seconds_needed()
-        if needed is None:
-            self._send(self._status())
-        else:
-            self._send(self._status(), f"EXTEND_TIMEOUT_USEC={math.ceil(needed * 1_000_000)}")
+        lines, ends_by = [self._status()], self._server.ends_by
+        if ends_by is not None:
+            needed = max(0.0, ends_by - self._server.drain.monotonic()) + _SECONDS_AFTER_DEADLINE
+            lines.append(f"EXTEND_TIMEOUT_USEC={math.ceil(needed * 1_000_000)}")
+        self._send(*lines)
 
     def _status(self) -> str:
         statistics = self._server.drain.statistics(oldest=1)
@@ -136,15 +145,6 @@ class Notifier(Service):
         if statistics.oldest:
             status += f"; the oldest: {name_oldest(statistics.oldest)}"
         return printable(status)
-
-    def _seconds_needed(self) -> float | None:
-        """Say how long it takes at most until this process has ended; None if it is not ending."""
-        server = self._server
-        lame_duck_ends = server.drain.lame_duck_ends
-        ends_by = server.ends_by if lame_duck_ends is None else lame_duck_ends + server.drain_timeout
-        if ends_by is None:
-            return None
-        return max(0.0, ends_by - server.drain.monotonic()) + _SECONDS_AFTER_DEADLINE
 
     def _send(self, *lines: str) -> None:
         if self._handed_over:

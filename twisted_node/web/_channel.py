@@ -49,12 +49,9 @@ class DrainingChannel(UpgradableChannel):
         super().writeHeaders(version, code, reason, headers)
 
     def loseConnection(self) -> None:
-        """Close; gracefully while draining."""
-        if self.connection.drain.refusing:
-            discard_input(self)
-            self.connection.answered()
-        else:
-            super().loseConnection()
+        """Close gracefully: what a client has not taken yet would be lost if it sent something more."""
+        discard_input(self)
+        self.connection.answered()
 
     def upgraded(self, websocket: Any) -> None:
         """Pass on that this connection is a websocket from now on."""

@@ -1,15 +1,14 @@
 """One HTTP request of twisted.web and its answer: the states it goes through, and what happens in each.
 
-It knows nothing of the connection. The request may have come on HTTP/1 or on a stream of HTTP/2; only what both offer
-is used.
+It knows nothing of the connection but its :class:`Owner`. The request may have come on HTTP/1 or on a stream of HTTP/2;
+only what both offer is used.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -21,7 +20,7 @@ from twisted_node.errors import Draining, DrainTimeout
 from twisted_node.names import peer_name, printable
 from twisted_node.web._twisted import has_length, request_line, stop_encoding, take_waiting
 
-__all__ = ["NEXT", "Event", "Exchange", "State"]
+__all__ = ["NEXT", "Event", "Exchange", "Owner", "State"]
 
 
 class State(Enum):
@@ -80,6 +79,16 @@ NEXT = {
 }
 
 
+class Owner(Protocol):
+    """Who keeps an exchange: what it asks of its connection, and tells it."""
+
+    def is_websocket(self) -> bool:
+        """Return whether the connection has become a websocket, or was one at its end."""
+
+    def exchange_ended(self, exchange: Exchange) -> None:
+        """Learn that an exchange has come to an end of any kind."""
+
+
 class Exchange:
     """A request and its answer.
 
@@ -87,18 +96,16 @@ class Exchange:
         request: a request of twisted.web, just made.
         drain: holds the exchange in flight, if it is admitted.
         admitted: whether to serve the request; otherwise it is refused as soon as it was received whole.
-        ended: called with the exchange when it has come to an end of any kind.
+        owner: its connection.
     """
 
-    def __init__(self, request: Any, drain: Drain, *, admitted: bool, ended: Callable[[Exchange], object]) -> None:
+    def __init__(self, request: Any, drain: Drain, *, admitted: bool, owner: Owner) -> None:
         self.request = request
         #: The HTTP/1 channel, or the HTTP/2 stream.
         self.channel = request.channel
         self.state = State.RECEIVING
-        #: Whether it has become a websocket; remains true afterwards, so that logs name it so.
-        self.upgraded = False
         self._drain = drain
-        self._ended = ended
+        self._owner = owner
         self._work: Deferred[None] = Deferred()
         self._held: Deferred[None] | None = None
         request.notifyFinish().addCallbacks(self.end, self._lost)
@@ -110,7 +117,7 @@ class Exchange:
         client = peer_name(self.request.client)
         if self.state is State.RECEIVING:
             return f"request being received from {client}"
-        kind = "websocket " if self.upgraded else ""
+        kind = "websocket " if self._owner.is_websocket() else ""
         # Without the query, which may hold secrets.
         words = b" ".join([self.request.method, self.request.uri.partition(b"?")[0]]).decode("latin-1")
         return f"{kind}{printable(words, 200)} from {client}"
@@ -176,15 +183,15 @@ class Exchange:
         whole = self.state is State.SERVING
         self._move(Event.DEADLINE)
         waiting = take_waiting(self.request)
-        if not self.upgraded:
+        if not self._owner.is_websocket():
             self._answer_or_abort(failure, whole=whole)
         for waiter in waiting:
             waiter.errback(failure)
-        self._ended(self)
+        self._owner.exchange_ended(self)
 
     def _let_go(self) -> None:
         self.request.drain_exchange = None
-        self._ended(self)
+        self._owner.exchange_ended(self)
         self._work.callback(None)
 
     def _answer_or_abort(self, failure: Failure, *, whole: bool) -> None:

@@ -41,10 +41,9 @@ class DrainingSite(Site):
         options.setdefault("reactor", drain.clock)
         super().__init__(resource, *args, **options)
         self.drain = drain
-        self._unserved = Connections(drain.clock)
-        #: Replaced by the service that listens.
+        #: Set by the service that listens; a site without one does not serve.
+        self.connections: Connections | None = None
         self._farewell = Farewell(drain)
-        self.connections = self._unserved
 
     def startFactory(self) -> None:
         """Begin to serve.
@@ -52,8 +51,7 @@ class DrainingSite(Site):
         Raises:
             MisuseError: no service listens: the site was not given to ``DrainingService.listen``.
         """
-        if self.connections is self._unserved:
-            raise MisuseError("site: expected one that DrainingService.listen was given")
+        self._check_served()
         super().startFactory()
 
     def protocol(self) -> Any:
@@ -61,5 +59,15 @@ class DrainingSite(Site):
         return negotiated_protocol(DrainingChannel())
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Make one connection: an :class:`HTTPConnection` around twisted.web's own protocol."""
-        return HTTPConnection(super().buildProtocol(addr), self, self.connections, self.drain, self._farewell)
+        """Make one connection: an :class:`HTTPConnection` around twisted.web's own protocol.
+
+        Raises:
+            MisuseError: as :meth:`startFactory`.
+        """
+        connections = self._check_served()
+        return HTTPConnection(super().buildProtocol(addr), self, connections, self.drain, self._farewell)
+
+    def _check_served(self) -> Connections:
+        if self.connections is None:
+            raise MisuseError("site: expected one that DrainingService.listen was given")
+        return self.connections

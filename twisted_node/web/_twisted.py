@@ -10,17 +10,21 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.http import NO_BODY_CODES, HTTPChannel, _GenericHTTPChannelProtocol
 
 __all__ = [
     "UpgradableChannel",
     "ask_before_timeout",
     "channel_of",
+    "close_websocket",
     "discard_input",
+    "go_away",
     "has_length",
     "has_lost_connection",
     "is_handling_request",
     "negotiated_protocol",
+    "put_back",
     "request_line",
     "stop_encoding",
     "stream_sent",
@@ -171,3 +175,60 @@ def has_lost_connection(channel: Any) -> bool:
     Twisted fires what ``stream_sent`` returns then too, as if the stream had been sent.
     """
     return not channel._stillProducing
+
+
+def go_away(channel: Any) -> bytes:
+    """Have an ``H2Connection`` take no new stream, and return the frame that says so: GOAWAY."""
+    channel.conn.close_connection()
+    frame: bytes = channel.conn.data_to_send()
+    return frame
+
+
+def put_back(transport: Any, connection: Any) -> Any:
+    """Put a connection back between its transport and a protocol that has taken its place.
+
+    autobahn's ``WebSocketResource`` replaces the transport's protocol. Without this the connection would not learn
+    that it is lost.
+
+    Returns:
+        The protocol that had taken the place; None if none had.
+    """
+    attribute = "wrappedProtocol" if isinstance(transport, ProtocolWrapper) else "protocol"
+    protocol = getattr(transport, attribute)
+    if protocol is None or protocol is connection:
+        return None
+    setattr(transport, attribute, connection)
+    return protocol
+
+
+class _KeptOpen:
+    """A websocket's transport that passes on what is written, and stays open."""
+
+    def __init__(self, transport: Any) -> None:
+        self.write = transport.write
+
+    def loseConnection(self) -> None:
+        """Do nothing: closing at once could make the kernel reset the connection and drop the close code."""
+
+
+def close_websocket(websocket: Any, code: int, reason: str) -> bool:
+    """Have a websocket of twisted.web send a close, and leave its connection open.
+
+    Its own ``loseConnection`` closes the connection at once. The program does not know of this close, and what it
+    sends from now on would raise, since nothing may follow a close; so that is dropped.
+
+    Returns:
+        Whether a close was sent now; the program itself may have sent one before.
+    """
+    from wsproto.utilities import LocalProtocolError
+
+    transport = websocket.transport
+    websocket.transport = _KeptOpen(transport)
+    try:
+        websocket.loseConnection(code, reason)
+    except LocalProtocolError:
+        return False
+    finally:
+        websocket.transport = transport
+    websocket.sendTextMessage = websocket.sendBytesMessage = websocket.ping = lambda *_: None
+    return True

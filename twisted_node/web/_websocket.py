@@ -6,14 +6,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
-from twisted.protocols.policies import ProtocolWrapper
 
 from twisted_node.drain import Drain
 from twisted_node.drain._waiters import Waiters
 from twisted_node.server._tracking import TrackedConnection
 from twisted_node.web._exchange import Exchange
+from twisted_node.web._twisted import close_websocket
 
-__all__ = ["Farewell", "put_back", "say_going_away"]
+__all__ = ["Farewell", "WebSocket"]
 
 #: RFC 6455: the server is going away.
 _GOING_AWAY = 1001
@@ -52,60 +52,42 @@ def _is_tracked_by_program(name: object) -> bool:
     return not isinstance(name, (Exchange, TrackedConnection))
 
 
-class _KeptOpen:
-    """A websocket's transport that passes on what is written, and stays open."""
-
-    def __init__(self, transport: Any) -> None:
-        self.write = transport.write
-
-    def loseConnection(self) -> None:
-        """Do nothing: closing at once could make the kernel reset the connection and drop the close code."""
-
-
-def put_back(transport: Any, connection: Any) -> Any:
-    """Put a connection back between its transport and a protocol that has taken its place.
-
-    autobahn's ``WebSocketResource`` replaces the transport's protocol. Without this the connection would not learn
-    that it is lost.
-
-    Returns:
-        The protocol that had taken the place; None if none had.
-    """
-    attribute = "wrappedProtocol" if isinstance(transport, ProtocolWrapper) else "protocol"
-    protocol = getattr(transport, attribute)
-    if protocol is None or protocol is connection:
-        return None
-    setattr(transport, attribute, connection)
-    return protocol
-
-
-def say_going_away(websocket: Any) -> bool:
-    """Send close code 1001, unless a close was sent before.
+class WebSocket:
+    """What an HTTP connection has become, and how it is told to go.
 
     Args:
-        websocket: a protocol of twisted.web, of autobahn, or any other.
-
-    Returns:
-        Whether this is known to be a websocket, which may be closed now.
+        protocol: of twisted.web, of autobahn, or any other.
+        farewell: tells when to leave.
     """
-    if hasattr(websocket, "sendCloseFrame"):
-        # autobahn's sendClose accepts only the codes for applications. It raises if the handshake is not over.
-        with _log.failuresHandled("while closing {websocket}", websocket=websocket):
-            websocket.sendCloseFrame(code=_GOING_AWAY, reasonUtf8=_REASON.encode())
-        return True
-    if not hasattr(websocket, "sendTextMessage"):
-        return False
-    from wsproto.utilities import LocalProtocolError
 
-    transport = websocket.transport
-    websocket.transport = _KeptOpen(transport)
-    try:
-        websocket.loseConnection(_GOING_AWAY, _REASON)
-    except LocalProtocolError:
-        # A close was sent before.
+    def __init__(self, protocol: Any, farewell: Farewell) -> None:
+        self.protocol = protocol
+        #: Whether it was told that the server goes away.
+        self.told = False
+        self._farewell = farewell
+        self._leaving = False
+
+    def when_to_leave(self) -> Deferred[None] | None:
+        """Wait until no work of the program is in flight: its answer may go to this client. None if asked before."""
+        if self._leaving:
+            return None
+        self._leaving = True
+        return self._farewell.when_due()
+
+    def say_going_away(self) -> bool:
+        """Send close code 1001, unless a close was sent before.
+
+        Returns:
+            Whether this is known to be a websocket, which may be closed now.
+        """
+        if hasattr(self.protocol, "sendCloseFrame"):
+            if not self.told:
+                self.told = True
+                # autobahn's sendClose accepts only the codes for applications. It raises if the handshake is not over.
+                with _log.failuresHandled("while closing {websocket}", websocket=self.protocol):
+                    self.protocol.sendCloseFrame(code=_GOING_AWAY, reasonUtf8=_REASON.encode())
+            return True
+        if not hasattr(self.protocol, "sendTextMessage"):
+            return False
+        self.told = self.told or close_websocket(self.protocol, _GOING_AWAY, _REASON)
         return True
-    finally:
-        websocket.transport = transport
-    # The program does not know of the close yet. What it sends now would raise, as nothing may follow a close.
-    websocket.sendTextMessage = websocket.sendBytesMessage = websocket.ping = lambda *_: None
-    return True

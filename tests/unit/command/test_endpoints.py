@@ -11,12 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from OpenSSL import SSL
 from twisted.internet import endpoints as twisted_endpoints
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python import systemd as twisted_systemd
@@ -26,9 +24,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.certificates import Certificates
 from tests.support.paths import short_folder
 from twisted_node.command import _endpoints as endpoints
-from twisted_node.command._endpoint_errors import explain
-from twisted_node.command._endpoint_reactors import Listening
-from twisted_node.command._endpoints import is_local, is_open_to_all_users, server_endpoint, wants_client_certificates
+from twisted_node.command._endpoints import is_local, is_open_to_all_users, server_endpoint
 from twisted_node.errors import MisuseError
 
 #: Whether this Twisted knows ``tls:``, as 26.4 and later ones do.
@@ -43,7 +39,7 @@ def said_of(description: str, error: Exception, option: str = "--admin") -> str:
     return text.removeprefix(named)
 
 
-class EndpointTests(SynchronousTestCase):
+class EndpointStringTests(SynchronousTestCase):
     """Strings that mean something."""
 
     def make(self, description: str) -> Any:
@@ -120,17 +116,6 @@ class EndpointTests(SynchronousTestCase):
         self.assertEqual(text, "Certificate public and private keys do not match.")
         self.assertEqual(self.wrong(f"ssl:0:{good}:sslmethod=SSLv1"), "sslmethod: OpenSSL has no 'SSLv1'")
 
-    def test_other_openssl_errors(self) -> None:
-        """What OpenSSL does not explain still names the file."""
-        error = SSL.Error()
-        expected = "no usable certificate and key, in PEM, in server.pem (OpenSSL does not say why)"
-        self.assertEqual(explain(error, ["ssl", "443"]), expected)
-
-    def test_no_words(self) -> None:
-        """An error without words is shown by its kind, any other by its words."""
-        self.assertEqual(explain(IndexError("out of range"), ["plugin"]), "out of range")
-        self.assertEqual(explain(ValueError(), ["tcp", "80"]), "ValueError()")
-
     def test_no_tls(self) -> None:
         """What needs the tls extra says so."""
         program = (
@@ -146,69 +131,6 @@ class EndpointTests(SynchronousTestCase):
         needed = "{}: needs the tls extra: pip install 'twisted-node[tls]'\n"
         unknown = "unknown kind of endpoint: 'tls'; expected one such as tcp:7000 or unix:/run/node\n"
         self.assertEqual(said, needed.format("ssl") * 2 + (needed.format("tls") if HAS_TLS_ENDPOINT else unknown))
-
-
-class ClientCertificateTests(SynchronousTestCase):
-    """Endpoints that let in only clients with a certificate."""
-
-    def setUp(self) -> None:
-        self.certificates = Certificates(Path(self.mktemp()))
-
-    def make(self, *more: str) -> Any:
-        """Make an endpoint and listen; the options of its TLS."""
-        reactor = MemoryReactorClock()
-        description = ":".join(("ssl:443", f"privateKey={self.certificates.server}", "backlog=7", *more))
-        server_endpoint(reactor, description).listen(Factory())
-        ((port, _, options, backlog, interface),) = reactor.sslServers
-        self.assertEqual((port, backlog, interface), (443, 7, ""))
-        return options
-
-    def test_wanted(self) -> None:
-        """The string says whether they are wanted."""
-        self.assertTrue(wants_client_certificates("ssl:443:clientCA=ca.pem"))
-        self.assertFalse(wants_client_certificates("ssl:443"))
-        self.assertFalse(wants_client_certificates("tcp:443:clientCA=ca.pem"))
-
-    def test_options(self) -> None:
-        """A client must show one, and the authority must have signed it."""
-        options = self.make(f"clientCA={self.certificates.authority}")
-        self.assertTrue(options.verify and options.requireCertificate)
-        self.assertIsNotNone(options.trustRoot)
-
-    def test_any_file(self) -> None:
-        """Several certificates, with or without a last newline, as Windows writes them, with text around."""
-        text = self.certificates.authority.read_bytes()
-        other = Certificates(Path(self.mktemp())).authority.read_bytes()
-        path = Path(self.mktemp())
-        for content in (text, text.rstrip(), text.replace(b"\n", b"\r\n"), b"A comment\n" + text + b"\nThe end\n"):
-            path.write_bytes(content)
-            self.assertEqual(len(self.trusted(path)), 1)
-        path.write_bytes(other + text)
-        self.assertEqual(len(self.trusted(path)), 2)
-
-    def test_not_wanted(self) -> None:
-        """Without ``clientCA`` a client need show none."""
-        self.assertFalse(self.make().verify)
-
-    def trusted(self, path: Path) -> list[Any]:
-        """The certificates that are trusted."""
-        roots: list[Any] = self.make(f"clientCA={path}").trustRoot._caCerts
-        return roots
-
-    def test_no_certificate(self) -> None:
-        """A file without one would lock everybody out, so it is refused."""
-        path = Path(self.mktemp())
-        for content in (b"", b"nothing here\n", self.certificates.authority.read_bytes()[:100]):
-            path.write_bytes(content)
-            error = self.assertRaises(MisuseError, self.make, f"clientCA={path}")
-            self.assertTrue(str(error).endswith(f": {path}: no certificates in it"), error)
-
-    def test_broken_certificate(self) -> None:
-        """So is a file with a broken one, and one that is not there."""
-        path = Path(self.mktemp())
-        path.write_bytes(b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
-        for wrong in (path, Path("/nowhere/ca.pem")):
-            self.assertRaises(MisuseError, self.make, f"clientCA={wrong}")
 
 
 class SystemdTests(SynchronousTestCase):
@@ -310,12 +232,6 @@ class ListeningTests(SynchronousTestCase):
         port = self.listen("tcp:0:interface=127.0.0.1").getHost().port
         self.assertEqual(self.wrong(f"tcp:{port}:interface=127.0.0.1"), "Address already in use")
         self.assertEqual(self.wrong("tcp:0:interface=192.0.2.1"), "Cannot assign requested address")
-
-    def test_reactor(self) -> None:
-        """Whatever else an endpoint needs of the reactor, it gets."""
-        listening: Any = Listening(reactor, MisuseError)
-        self.assertTrue(IReactorTCP.providedBy(listening) and IReactorTime.providedBy(listening))
-        self.assertEqual(listening.callLater, reactor.callLater)
 
     def test_adopted(self) -> None:
         """So it does for an inherited socket that is none."""

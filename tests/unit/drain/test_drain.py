@@ -429,6 +429,44 @@ class LameDuckTests(DrainTestCase):
         self.clock.advance(1)
         self.assertEqual((self.drain.phase, self.drain.reason), (Phase.DRAINED, "first"))
 
+    def test_nearer(self) -> None:
+        """A second lame duck may bring the end of the first nearer, and the deadline that follows."""
+        self.drain.lame_duck(5, 10)
+        for delay, timeout, drains_at, deadline in ((9, 1, 5, 10), (3, 20, 3, 10), (2, 1, 2, 3)):
+            self.drain.lame_duck(delay, timeout)
+            self.assertEqual((self.drain.lame_duck_ends, self.drain.deadline), (drains_at, deadline))
+        _, outcomes = self.track()
+        self.clock.advance(2)
+        self.assertEqual((self.drain.phase, self.drain.lame_duck_ends), (Phase.DRAINING, None))
+        self.clock.advance(1)
+        self.assert_cut(outcomes)
+
+    def test_promised_deadline(self) -> None:
+        """The deadline is promised when the lame duck begins: a drain may bring it nearer, and never pushes it away."""
+        for timeout, deadline in ((100, 15), (2, 3)):
+            self.clock = Clock()
+            self.drain = Drain(self.clock, self.clock.seconds)
+            self.drain.lame_duck(5, 10)
+            _, outcomes = self.track()
+            self.clock.advance(1)
+            self.drain.begin(timeout)
+            self.assertEqual(self.drain.deadline, deadline)
+            self.clock.advance(deadline - 1)
+            self.assert_cut(outcomes)
+
+    def test_no_time(self) -> None:
+        """No time for the lame duck is a drain at once; no time for its drain cuts when it ends."""
+        _, outcomes = self.track()
+        self.drain.lame_duck(0, 10)
+        self.assertEqual((self.drain.phase, self.drain.deadline), (Phase.DRAINING, 10))
+        self.drain.begin(0)
+        self.drain = Drain(self.clock, self.clock.seconds)
+        _, outcomes = self.track()
+        self.drain.lame_duck(5, 0)
+        self.clock.advance(5)
+        self.assert_cut(outcomes)
+        self.assertIs(self.drain.phase, Phase.TIMED_OUT)
+
     def test_begin(self) -> None:
         """A drain ends the lame duck at once."""
         self.drain.lame_duck(5, 10, "first")

@@ -98,6 +98,13 @@ class MonotonicTimersTests(TestCase):
         self.assertLess(len(self.timers._pending), 100)
         left.cancel()
 
+    async def test_earliest_of_many_cancelled(self) -> None:
+        """The earliest of many may be cancelled as any other: it does not fire, and the others do."""
+        many = [self.timers.callLater(0.01, self.called.append, number) for number in range(100)]
+        many[0].cancel()
+        await self.fired(0.02)
+        self.assertEqual(set(self.called), set(range(1, 100)))
+
     async def test_failing(self) -> None:
         """One that fails is logged, and keeps no other from firing."""
         self.timers.callLater(0, lambda: 1 / 0)

@@ -39,7 +39,7 @@ class ShutdownTests(WorkloadTestCase):
 
     def test_reason(self) -> None:
         """The log can say who asked for it, whatever they call themselves."""
-        self.house.node.receive(message("tcp_shutdown", src="c1\n\x1b[2J"), self.sink)
+        self.house.requests.receive(message("tcp_shutdown", src="c1\n\x1b[2J"), self.sink)
         self.assertEqual(self.house.drain.reason, "tcp_shutdown from c1��[2J")
 
     def test_again(self) -> None:
@@ -81,6 +81,12 @@ class ShutdownTests(WorkloadTestCase):
         self.ask("tcp_shutdown")
         self.assertEqual(self.wait(24.999), b"")
         self.assertIn(b"drain_timeout", self.wait(0.001))
+
+    def test_default_that_is_set_later(self) -> None:
+        """What is set on the service while it runs holds for the message too."""
+        self.house.drain_timeout = 3
+        self.ask("tcp_shutdown")
+        self.assertEqual(self.house.drain.deadline, 3)
 
     def test_fraction(self) -> None:
         """A timeout may have a fraction."""
@@ -221,7 +227,7 @@ class MessageTableTests(SynchronousTestCase):
     def house_in(self, phase: Phase) -> tuple[House, Sink]:
         """A node in a phase, with one request in flight or ended with it."""
         house, sink = House(), Sink()
-        house.node.receive(message("tcp_request", 1, latency_ms=1000), sink)
+        house.requests.receive(message("tcp_request", 1, latency_ms=1000), sink)
         ways: dict[Phase, Callable[[], object]] = {
             Phase.SERVING: lambda: None,
             Phase.LAME_DUCK: lambda: house.drain.lame_duck(5, 5),
@@ -241,7 +247,7 @@ class MessageTableTests(SynchronousTestCase):
         for name, line in LINES.items():
             for phase in Phase:
                 house, sink = self.house_in(phase)
-                house.node.receive(line, sink)
+                house.requests.receive(line, sink)
                 answers = bodies(sink.take())
                 found = [(body["type"], *(body[key] for key in DETAILS if key in body)) for body in answers]
                 expected = EXPECTED[name][phase]
@@ -256,7 +262,7 @@ class MessageTableTests(SynchronousTestCase):
             for phase in Phase:
                 house, sink = self.house_in(phase)
                 house.node.node_id = None
-                house.node.receive(line, sink)
+                house.requests.receive(line, sink)
                 found = [(body["type"], body.get("code")) for body in bodies(sink.take())]
                 needs_name = name.startswith("tcp_")
                 expected = EXPECTED[name][phase]

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.network import Network, Store
 from twisted_node import Drain, ErrorCode, MisuseError, Node, Phase, PlainBody, Request, RequestError
+from twisted_node.node._node import requests_of
 from twisted_node.node._protocol import NodeProtocol
 from twisted_node.server._connections import Connections
 
@@ -278,7 +279,7 @@ class ChainTests(SynchronousTestCase):
         self.assertEqual(network.clock.getDelayedCalls(), [])
 
 
-class MisuseTests(SynchronousTestCase):
+class CallMisuseTests(SynchronousTestCase):
     """What a program may get wrong: it is told, and nothing has happened by it."""
 
     def assert_misuse(self, text: str, function: Any, *arguments: Any, **options: Any) -> None:
@@ -289,7 +290,7 @@ class MisuseTests(SynchronousTestCase):
         clock = Clock()
         node = Node("n1")
         node.bind(Drain(clock, clock.seconds))
-        socket = NodeProtocol(node, Connections(clock))
+        socket = NodeProtocol(requests_of(node), Connections(clock))
         transport = StringTransport()
         socket.makeConnection(transport)
         for function in (node.send, node.rpc):
@@ -306,7 +307,7 @@ class MisuseTests(SynchronousTestCase):
         network = Network()
         node = network.add("n1", Node())
         call = node.rpc("n2", {"type": "read"})
-        socket = NodeProtocol(node, Connections(network.clock))
+        socket = NodeProtocol(requests_of(node), Connections(network.clock))
         transport = StringTransport()
         socket.makeConnection(transport)
         socket.dataReceived(b'{"src":"n2","body":{"type":"read_ok","in_reply_to":1}}\n')

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.support.lines import INIT, bodies, message
-from tests.support.memory import Client, House, Sink
+from tests.support.memory import House, LineClient, Sink
 from twisted_node.node._framing import HalfLines
 from twisted_node.server._connections import FIRST_WORDS
 
@@ -131,7 +131,7 @@ class LineTests(SynchronousTestCase):
     def test_half_lines_of_all(self) -> None:
         """When half lines take too much together, the client with the longest is told; its next line is unharmed."""
         factory = self.house.factory(half_lines=HalfLines(1000))
-        small, large = Client(factory), Client(factory)
+        small, large = LineClient(factory), LineClient(factory)
         large.send(b"x" * 600)
         small.send(STATUS[:20] + b" " * 300)
         self.assertEqual(large.take(), b"")
@@ -150,7 +150,7 @@ class LineTests(SynchronousTestCase):
         """Half lines of clients that have gone take nothing."""
         factory = self.house.factory(half_lines=HalfLines(1000))
         for _ in range(100):
-            client = Client(factory)
+            client = LineClient(factory)
             client.send(b"x" * 900)
             client.leave()
             self.assertEqual(client.take(), b"")
@@ -158,7 +158,7 @@ class LineTests(SynchronousTestCase):
     def test_half_lines_while_draining(self) -> None:
         """A client whose half line was given up is not waited for."""
         factory = self.house.factory(half_lines=HalfLines(1000))
-        small, large = Client(factory), Client(factory)
+        small, large = LineClient(factory), LineClient(factory)
         large.send(b"x" * 600)
         self.house.drain.begin(10)
         self.house.connections.begin_drain()
@@ -313,10 +313,10 @@ class ChunkTests(SynchronousTestCase):
         for at_once in (True, False):
             house, sink = House(max_in_flight=max_in_flight), Sink()
             if at_once:
-                house.node.receive_lines(b"".join(lines), sink)
+                house.requests.receive_lines(b"".join(lines), sink)
             else:
                 for line in lines:
-                    house.node.receive(line[:-1], sink)
+                    house.requests.receive(line[:-1], sink)
             house.clock.advance(1)
             counts = house.drain.counts
             outputs.append((sink.output, sink.in_flight, house.drain.phase, counts))
@@ -428,7 +428,7 @@ class ConnectionTests(SynchronousTestCase):
         client = self.house.connect()
         self.house.node.handle("bomb")(lambda _: client.leave())
         client.send(message("tcp_request", 1) + message("bomb", 2) + message("tcp_request", 3))
-        self.assertEqual(self.house.drain.counts.undelivered, 2)
+        self.assertEqual((client.take(), self.house.drain.counts.undelivered), (b"", 3))
         self.assertEqual((len(self.house.connections), self.house.drain.in_flight), (0, 0))
 
     def test_chunk_within_a_chunk(self) -> None:
@@ -455,42 +455,6 @@ class ConnectionTests(SynchronousTestCase):
         control = self.house.connect(control=True)
         control.send(message("tcp_shutdown"))
         self.assertEqual(bodies(control.take())[0]["type"], "tcp_shutdown_ok")
-
-
-class ConnectionLimitTests(SynchronousTestCase):
-    """How many clients there may be."""
-
-    def test_max_connections(self) -> None:
-        """A connection too many gets one error line and a clean close; a place that becomes free is given again."""
-        house = House()
-        factory = house.factory(max_connections=2)
-        first, second, third = (Client(factory) for _ in range(3))
-        self.assertEqual(
-            third.take(),
-            b'{"src": "n1", "dest": "", "body": {"type": "error", "code": 11,'
-            b' "text": "too many connections", "msg_id": 0}}\n',
-        )
-        self.assertEqual((third.transport.half_closed, third.transport.aborted), (True, False))
-        third.send(STATUS)
-        self.assertEqual(third.take(), b"")
-        third.close_half()
-        self.assertTrue(third.transport.closed)
-        for client in (first, second):
-            client.send(STATUS)
-            self.assertEqual(len(bodies(client.take())), 1)
-        first.leave()
-        fourth = Client(factory)
-        self.assertEqual((fourth.take(), fourth.transport.half_closed), (b"", False))
-        self.assertTrue(Client(factory).transport.half_closed)
-
-    def test_refused_client_that_stays(self) -> None:
-        """A refused client that does not close is closed after the linger."""
-        house = House(linger=2)
-        client = house.connect(max_connections=0)
-        house.clock.advance(1.9)
-        self.assertFalse(client.transport.closed)
-        house.clock.advance(0.1)
-        self.assertEqual((client.transport.closed, client.transport.aborted), (True, False))
 
 
 class IdleTests(SynchronousTestCase):

@@ -17,7 +17,7 @@ from twisted_node.node._twisted import StandardTransport
 REACTOR: Any = reactor
 
 
-class Remembering(Protocol):
+class RememberingInput(Protocol):
     """Remembers what it was told."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class StandardTransportTests(TestCase):
     def setUp(self) -> None:
         self.reading, self.sending = os.pipe()
         self.receiving, self.writing = os.pipe()
-        self.protocol = Remembering()
+        self.protocol = RememberingInput()
         self.transport: Any = None
         self.addCleanup(self.close)
 

@@ -172,7 +172,7 @@ class _Timed(msgspec.Struct):
     names: list[str] = []
 
 
-class BodyTests(SynchronousTestCase):
+class BodyDecodingTests(SynchronousTestCase):
     """A body becomes what its handler wants."""
 
     def test_struct(self) -> None:

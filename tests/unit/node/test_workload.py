@@ -38,7 +38,7 @@ class RequestTests(WorkloadTestCase):
     def test_in_order_of_their_time(self) -> None:
         """Requests end when they are due, whatever order they came in."""
         for msg_id, latency in ((1, 30), (2, 10), (3, 20), (4, 0)):
-            self.house.node.receive(message("tcp_request", msg_id, latency_ms=latency), self.sink)
+            self.house.requests.receive(message("tcp_request", msg_id, latency_ms=latency), self.sink)
         for _ in range(3):
             self.house.clock.advance(0.01)
         self.assertEqual([body["in_reply_to"] for body in bodies(self.sink.take())], [4, 2, 3, 1])

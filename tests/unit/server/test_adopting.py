@@ -55,7 +55,8 @@ class AdoptingTestCase(TestCase):
             endpoint = serverFromString(reactor, endpoint)
         factory = Factory.forProtocol(Greeter)
         factory.noisy = False
-        listener = Listener(endpoint, factory)  # type: ignore[arg-type] # mypy does not see that it is one
+        # mypy does not see that it is one.
+        listener = Listener(endpoint, factory, reactor, patience=0)  # type: ignore[arg-type]
         listener.open()
         self.addCleanup(listener.close)
         return listener
@@ -250,7 +251,7 @@ class OurTurnTests(AdoptingTestCase):
 
     def test_closed_copies(self) -> None:
         """To leave twice, or what is not open, does nothing."""
-        listener = Listener(MemoryEndpoint(), Factory())
+        listener = Listener(MemoryEndpoint(), Factory(), reactor, patience=0)
         listener.leave_to_successor()
         self.assertNotIn(listener, open_listeners())
         self.successResultOf(listener.close())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -199,18 +200,27 @@ class GracefulCloseTests(ClosingTestCase):
         self.assertTrue(self.server.lost[0].check(ConnectionDone))
 
     async def test_kernel_holds_bytes_and_no_deadline(self) -> None:
-        """Where no deadline is to come, a client that takes nothing for a whole linger is closed."""
+        """Where no deadline is to come, a client that takes nothing for a minute is closed, and given up."""
         client = await self.connect()
-        self.server.close = GracefulClose(self.server.transport, self.clock, LINGER, will_be_ended=lambda: False)
+        given_up: list[bool] = []
+        self.server.close = GracefulClose(
+            self.server.transport,
+            self.clock,
+            LINGER,
+            will_be_ended=lambda: False,
+            given_up=lambda: given_up.append(True),
+        )
         self.server.transport.write(SOME)
         self.server.close.begin()
         await self.sent()
+        self.clock.pump([LINGER] * 11)
         read = await deferToThread(self.read_some, client, 200_000)
-        self.clock.advance(LINGER)
+        self.clock.pump([LINGER] * 12)
         await self.turns()
-        self.assertEqual(self.server.lost, [])
+        self.assertEqual((self.server.lost, given_up), ([], []))
         self.clock.advance(LINGER)
         await self.server.gone
+        self.assertEqual(given_up, [True])
         # It is closed, not reset.
         self.assertEqual(len(await self.read(client)) + read, len(SOME))
 
@@ -294,6 +304,65 @@ class GracefulCloseTests(ClosingTestCase):
         self.assertEqual(len(await self.read(client)), 100_000)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    async def test_broken_off(self) -> None:
+        """An answer that was broken off ends in a reset, but first comes all that was written of it."""
+        client = await self.connect()
+        self.server.close.broken_off = True
+        self.server.transport.write(MUCH)
+        self.server.close.begin()
+        await deferToThread(self.read_some, client, len(MUCH))
+        self.clock.advance(LINGER)
+        await self.server.gone
+        with self.assertRaises(ConnectionResetError):
+            await self.read(client)
+
+    async def test_broken_off_when_all_is_taken(self) -> None:
+        """It is reset at once if the client's kernel has everything."""
+        client = await self.connect()
+        self.server.transport.write(b"begun")
+        await deferToThread(self.read_some, client, 5)
+        await self.taken()
+        self.server.close.broken_off = True
+        self.server.close.begin()
+        await self.server.gone
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        with self.assertRaises(ConnectionResetError):
+            await self.read(client)
+
+    async def test_broken_off_for_a_client_that_has_closed(self) -> None:
+        """A client that has sent everything, and reads on, is told by the reset, too."""
+        for before in (True, False):
+            self.setUp()
+            client = await self.connect()
+            self.server.close.broken_off = True
+            self.server.transport.write(MUCH)
+            self.server.close.begin(client_has_closed=before)
+            if not before:
+                client.shutdown(socket.SHUT_WR)
+                while not self.server.input_ended:
+                    await self.turns()
+            await deferToThread(self.read_some, client, len(MUCH))
+            self.clock.advance(LINGER)
+            await self.server.gone
+            with self.assertRaises(ConnectionResetError):
+                await self.read(client)
+
+    async def test_closed_by_the_protocol(self) -> None:
+        """What the protocol closes itself is flushed when its producer has finished, and then closes gracefully."""
+        client = await self.connect()
+        self.server.transport.write(MUCH)
+        self.server.close.lose_connection(self.server.close.begin)
+        self.assertTrue(self.server.transport.disconnecting)
+        self.server.transport.unregisterProducer()
+        client.sendall(b"hello")
+        self.assertEqual(len(await self.read(client)), len(MUCH))
+        await self.taken()
+        self.assertEqual(self.server.received, b"hello")
+        self.assertEqual(self.server.lost, [])
+        self.clock.advance(LINGER)
+        await self.server.gone
+        self.assertTrue(self.server.lost[0].check(ConnectionDone))
+
     async def test_unix(self) -> None:
         """A unix socket ends in the same way."""
         client = await self.connect(f"unix:{short_folder(self) / 'socket'}")
@@ -324,6 +393,30 @@ class GracefulCloseTests(ClosingTestCase):
 
 class TLSCloseTests(ClosingTestCase):
     """TLS, which has no half-close."""
+
+    async def test_broken_off(self) -> None:
+        """An answer that was broken off ends without close_notify, behind all that was written of it."""
+        client = await self.connect_with_tls()
+        self.server.close.broken_off = True
+        self.server.transport.write(MUCH)
+        self.server.close.begin()
+        await deferToThread(self.read_some, client, len(MUCH))
+        self.clock.advance(LINGER)
+        await self.server.gone
+        client.suppress_ragged_eofs = False  # type: ignore[attr-defined] # of an SSLSocket
+        with self.assertRaises((ConnectionResetError, ssl.SSLEOFError)):
+            await self.read(client)
+
+    async def test_closed_by_the_protocol(self) -> None:
+        """What the protocol closes itself is closed when its client has answered close_notify."""
+        client = await self.connect_with_tls()
+        self.server.transport.write(b"bye")
+        self.server.close.lose_connection(self.fail)
+        self.server.transport.unregisterProducer()
+        self.assertEqual(await self.read(client), b"bye")
+        self.assertEqual(self.server.lost, [])
+        client.close()
+        await self.server.gone
 
     async def connect_with_tls(self) -> socket.socket:
         certificates = Certificates(Path(self.mktemp()))

@@ -134,7 +134,7 @@ class ConnectionsTests(SynchronousTestCase):
     def test_asks_no_more(self) -> None:
         """One that was active just before the finish and is silent from then on is finished after so long."""
         visitor = self.open(asks_again_within=WITHIN)
-        visitor.connection.answered()
+        visitor.connection.was_active()
         visitor.connection.heard()
         self.clock.advance(WITHIN / 2)
         self.drain()
@@ -297,17 +297,35 @@ class ConnectionsTests(SynchronousTestCase):
 
     def test_handshake_before_the_drain(self) -> None:
         """A client whose handshake ended just before the drain has its first words left; another one has not."""
-        before, just_now = self.open(silent=True), self.open(silent=True)
-        for visitor in (before, just_now):
-            visitor.connection.in_handshake = True
+        before = self.open(silent=True)
         before.connection.handshake_completed()
         self.clock.advance(FIRST_WORDS * 1.5)
+        just_now = self.open(silent=True)
         just_now.connection.handshake_completed()
         self.clock.advance(FIRST_WORDS / 2)
         self.drain()
         self.assertEqual((before.told, just_now.told), (["drain", *FINISHED], ["drain"]))
         self.clock.advance(FIRST_WORDS)
         self.assertEqual(just_now.told, ["drain", *FINISHED])
+
+    def test_handshake_at_a_distance(self) -> None:
+        """A client's first words need as long after its handshake as that took, and are waited for."""
+        visitor = self.open(silent=True)
+        self.clock.advance(FIRST_WORDS * 1.5)
+        visitor.connection.handshake_completed()
+        self.clock.advance(0.01)
+        self.drain()
+        self.clock.advance(FIRST_WORDS * 1.5 - 0.01)
+        self.assertEqual(visitor.told, ["drain"])
+
+    def test_handshake_at_a_distance_long_ago(self) -> None:
+        """One that has been silent for longer than that is closed with the others."""
+        visitor = self.open(silent=True)
+        self.clock.advance(0.15)
+        visitor.connection.handshake_completed()
+        self.clock.advance(0.15 + FIRST_WORDS + 0.01)
+        self.drain()
+        self.assertEqual(visitor.told, ["drain", *FINISHED])
 
     def test_when_empty(self) -> None:
         """Those who wait for the last connection to go hear of it, at once if there is none."""

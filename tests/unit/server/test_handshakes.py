@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
+from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 from tests.support.handshakes import connected, listening, postpone
+from tests.support.logs import capture_logs
 from twisted_node.server import _handshakes as handshakes
 from twisted_node.server._handshakes import HandshakeWait, cookies_sent, count_half_done
 
@@ -173,14 +173,7 @@ class WaitTests(HandshakeTestCase):
         handshakes._say_once.cache_clear()
         self.addCleanup(handshakes._say_once.cache_clear)
         self.patch(handshakes, "_SOCK_DIAG_BY_FAMILY", 9999)
-        events: list[LogEvent] = []
-
-        @implementer(ILogObserver)
-        def observer(event: LogEvent) -> None:
-            events.append(event)
-
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        events = capture_logs(self)
         for _ in range(2):
             over = self.wait(blind_seconds=0.2).begin()
             self.clock.advance(0.19)

@@ -122,6 +122,21 @@ class LateConnectionTests(SynchronousTestCase):
 class LateVisitorTests(SynchronousTestCase):
     """Connections, without a service."""
 
+    def test_kept(self) -> None:
+        """One that comes late and is kept open stays for the linger, as any other that is kept."""
+        clock = Clock()
+        connections = Connections(clock, linger=1)
+        connections.begin_drain()
+        connections.finish()
+        clock.advance(0.5)
+        visitor = Visitor(connections, kept=True)
+        clock.advance(0.9)
+        self.assertFalse(visitor.connection.is_closing)
+        clock.advance(0.1)
+        self.assertEqual(visitor.told, ["drain", "last words", "close", "close now"])
+        visitor.leave()
+        self.assertEqual(clock.getDelayedCalls(), [])
+
     def test_told_once(self) -> None:
         """One that comes when all patience is lost is told of the drain and finished, each once."""
         clock = Clock()

@@ -57,7 +57,7 @@ class ListeningTestCase(TestCase):
         return self.open_endpoint(serverFromString(reactor, description))
 
     def open_endpoint(self, endpoint: IStreamServerEndpoint) -> Listener:
-        listener = Listener(endpoint, self.factory())
+        listener = Listener(endpoint, self.factory(), reactor, patience=0)
         listener.open()
         self.addCleanup(listener.close)
         return listener
@@ -298,7 +298,7 @@ class LifeTests(ListeningTestCase):
 
     def test_never_opened(self) -> None:
         """One that was not opened has nothing to close."""
-        self.successResultOf(Listener(MemoryEndpoint(), self.factory()).close())
+        self.successResultOf(Listener(MemoryEndpoint(), self.factory(), reactor, patience=0).close())
 
     def test_twice(self) -> None:
         """Closing again does nothing."""
@@ -309,7 +309,9 @@ class LifeTests(ListeningTestCase):
     def test_cannot_listen(self) -> None:
         """What cannot be listened to is told by the endpoint's own error."""
         taken: Any = self.open(TCP).host
-        second = Listener(serverFromString(reactor, f"tcp:{taken.port}:interface=127.0.0.1"), self.factory())
+        second = Listener(
+            serverFromString(reactor, f"tcp:{taken.port}:interface=127.0.0.1"), self.factory(), reactor, patience=0
+        )
         self.assertRaises(CannotListenError, second.open)
         self.assertIsNone(second.host)
 
@@ -331,7 +333,7 @@ class LifeTests(ListeningTestCase):
     async def test_closed_while_opening(self) -> None:
         """One that is closed before it listens does not listen afterwards."""
         endpoint, memory = SlowEndpoint(), MemoryEndpoint()
-        listener = Listener(endpoint, self.factory())
+        listener = Listener(endpoint, self.factory(), reactor, patience=0)
         listener.open()
         self.successResultOf(listener.close())
         endpoint.listening.callback(await memory.listen(self.factory()))

@@ -39,18 +39,23 @@ EXPECTED: dict[str, tuple[Table, str, dict[Any, str]]] = {
     ),
     "connections": (
         CONNECTIONS,
-        "ODFI",
-        {ConnectionsEvent.DRAIN: "D...", ConnectionsEvent.FINISH: ".F..", ConnectionsEvent.LOSE_PATIENCE: "..II"},
+        "ODFIG",
+        {
+            ConnectionsEvent.DRAIN: "D....",
+            ConnectionsEvent.FINISH: ".F...",
+            ConnectionsEvent.LOSE_PATIENCE: "..IIG",
+            ConnectionsEvent.END_IS_DUE: "..GGG",
+        },
     ),
     "service": (
         SERVICE,
-        "SLDGCMRE",
+        "SLDOCGRE",
         {
             ServiceEvent.LAME_DUCK: "LL......",
             ServiceEvent.DRAIN: "DD......",
-            ServiceEvent.GO_ON: "..G.....",
+            ServiceEvent.GO_ON: "..O.....",
             ServiceEvent.CLOSE: "..CC....",
-            ServiceEvent.TIME_IS_UP: "....M...",
+            ServiceEvent.END_IS_DUE: "....G...",
             ServiceEvent.EMPTY: "....RR..",
             ServiceEvent.STOPPED: "......E.",
         },
@@ -138,13 +143,14 @@ class ConnectionsLifeTests(SynchronousTestCase):
     """The table of all connections, lived through."""
 
     def test_all_states(self) -> None:
-        """From open to impatient; what cannot happen raises, and changes nothing."""
+        """From open to the grace; what cannot happen raises, and changes nothing."""
         connections = Connections(Clock())
         visitor = Visitor(connections, owed=True)
         told = {
             ConnectionsEvent.DRAIN: connections.begin_drain,
             ConnectionsEvent.FINISH: connections.finish,
             ConnectionsEvent.LOSE_PATIENCE: connections.lose_patience,
+            ConnectionsEvent.END_IS_DUE: connections.begin_grace,
         }
         for state, next_event in zip(ConnectionsState, [*ConnectionsEvent, None], strict=True):
             self.assertIs(connections.state, state)
@@ -202,7 +208,7 @@ class ServiceLifeTests(SynchronousTestCase):
         work.callback(None)
         self.see(service, ServiceState.CLOSING)
         self.clock.advance(10)
-        self.see(service, ServiceState.LAST_MOMENT)
+        self.see(service, ServiceState.GRACE)
         visitor.leave()
         self.see(service, ServiceState.STOPPING_THE_REST)
         stopping.callback(None)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -12,9 +16,12 @@ from tests.support.lines import bodies, message
 from tests.support.memory import Sink
 from tests.support.visitor import Visitor
 from twisted_node import Drain, DrainingService, DrainTimeout, Node
+from twisted_node._version import VERSION
 from twisted_node.names import printable
 from twisted_node.node._about import answer_statistics
+from twisted_node.node._node import requests_of
 from twisted_node.server._status import describe
+from twisted_node.testing import MemoryEndpoint
 
 
 class StatusTests(SynchronousTestCase):
@@ -68,6 +75,48 @@ class StatusTests(SynchronousTestCase):
         unread.loses = False
         self.assertIs(describe(self.service).left_ms, None)
 
+    def test_which_process(self) -> None:
+        """It says which process of which version answers, and the name of its node if it has one."""
+        picture = describe(self.service)
+        self.assertEqual((picture.pid, picture.version, picture.node_id), (os.getpid(), VERSION, None))
+        self.assertEqual(describe(self.service, node_id="n1").node_id, "n1")
+
+    def test_uptime(self) -> None:
+        """It counts from when the service began to serve, through the drain, by a clock that nobody sets."""
+        wall, monotonic = Clock(), Clock()
+        service = DrainingService(Drain(wall, monotonic.seconds))
+        monotonic.advance(5)
+        self.assertIs(describe(service).uptime_s, None)
+        service.startService()
+        self.assertEqual(describe(service).uptime_s, 0)
+        wall.advance(3600)
+        monotonic.advance(1.2345)
+        self.assertEqual(describe(service).uptime_s, 1.234)
+        # Once more, for listeners that it has been given since.
+        service.startService()
+        service.end("because")
+        monotonic.advance(1)
+        self.assertEqual(describe(service).uptime_s, 2.234)
+
+    def test_uptime_of_a_failed_start(self) -> None:
+        """A service that could not listen serves from when it can."""
+
+        class Taken(MemoryEndpoint):
+            taken = True
+
+            def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+                return fail(CannotListenError("", 80, OSError("taken"))) if self.taken else super().listen(factory)
+
+        endpoint = Taken()
+        self.service.listen(endpoint, Factory())
+        self.assertRaises(CannotListenError, self.service.startService)
+        self.assertIs(describe(self.service).uptime_s, None)
+        endpoint.taken = False
+        self.clock.advance(2)
+        self.service.startService()
+        self.clock.advance(3)
+        self.assertEqual(describe(self.service).uptime_s, 3)
+
     def test_so_many_oldest(self) -> None:
         """It names as many as are asked for, the oldest first."""
         for name in "abc":
@@ -77,10 +126,10 @@ class StatusTests(SynchronousTestCase):
     def ask(self, *, control: bool) -> dict[str, Any]:
         """Send ``statistics`` over a connection."""
         node = Node("n1")
-        answer_statistics(node.registry, self.service)
+        answer_statistics(node, self.service)
         node.bind(self.drain)
         sink = Sink(control=control)
-        node.receive(message("statistics", 7), sink)
+        requests_of(node).receive(message("statistics", 7), sink)
         (body,) = bodies(sink.take())
         return body
 
@@ -90,6 +139,7 @@ class StatusTests(SynchronousTestCase):
         self.drain.begin(10, "because")
         body = self.ask(control=True)
         self.assertEqual((body["type"], body["in_reply_to"]), ("statistics_ok", 7))
+        self.assertEqual((body["pid"], body["node_id"]), (os.getpid(), "n1"))
         self.assertEqual(
             (body["phase"], body["left_ms"], body["oldest"]), ("draining", 10000, [{"name": "slow one", "age_ms": 0}])
         )

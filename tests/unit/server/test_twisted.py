@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from zope.interface import implementer
 from tests.support.certificates import Certificates
 from tests.support.paths import short_folder
 from twisted_node.server._twisted import (
+    call_instead_of_close,
     close_raw,
     half_close_now,
     innermost_endpoint,
+    is_half_closed,
     keep_only_copy,
     leave_path_alone,
     listen_with,
@@ -38,6 +41,8 @@ from twisted_node.server._twisted import (
     raw_transport,
     reactor_of,
     read_waiting,
+    replace_close,
+    restore_close,
     restore_half_close,
     take_back_close,
     unsent_bytes,
@@ -121,6 +126,55 @@ class RealTransportTests(TestCase):
         self.transport.write(b"sent")
         self.transport.doWrite()
         self.assertEqual(untaken_bytes(self.transport), 0)
+
+    async def test_call_instead_of_close(self) -> None:
+        """When all is sent a function is called, once, and the connection is open; the next close closes it."""
+        calls: list[bool] = []
+        self.transport.registerProducer(object(), True)
+        call_instead_of_close(self.transport, lambda: calls.append(bool(self.transport.disconnecting)))
+        self.transport.write(b"bye")
+        self.transport.loseConnection()
+        self.assertTrue(self.transport.disconnecting)
+        while not calls:
+            await self.turn()
+        self.assertEqual((calls, self.client.recv(10)), ([False], b"bye"))
+        self.assertIsNone(self.transport.producer)
+        self.assertFalse(self.protocol.lost.called)
+        self.transport.loseConnection()
+        await self.protocol.lost
+        self.assertEqual(len(calls), 1)
+
+    async def test_call_instead_of_close_taken_back(self) -> None:
+        """It is not called for a close that was taken back: the next is a close again."""
+        call_instead_of_close(self.transport, self.fail)
+        self.transport.loseConnection()
+        self.assertTrue(take_back_close(self.transport))
+        self.transport.loseConnection()
+        await self.protocol.lost
+
+    async def test_replace_close(self) -> None:
+        """What the protocol calls can be replaced, also on a wrapper, and restored; but only that of a socket."""
+        wrapper: Any = WrappingFactory(Factory.forProtocol(Protocol)).buildProtocol(None)
+        wrapper.makeConnection(self.transport)
+        for transport in (self.transport, wrapper):
+            calls: list[bool] = []
+            replace_close(transport, partial(calls.append, True))
+            transport.loseConnection()
+            restore_close(transport)
+            self.assertEqual((calls, bool(self.transport.disconnecting)), ([True], False))
+        other = StringTransport()
+        replace_close(other, self.fail)
+        other.loseConnection()
+        restore_close(other)
+        wrapper.loseConnection()
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_is_half_closed(self) -> None:
+        """A transport knows that it has closed its half."""
+        self.assertFalse(is_half_closed(self.transport))
+        half_close_now(self.transport)
+        self.assertTrue(is_half_closed(self.transport))
+        self.assertFalse(is_half_closed(StringTransport()))
 
     def test_read_waiting(self) -> None:
         """What the client has sent is read in this turn; a paused producer stops that."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -10,6 +11,8 @@ from twisted.internet.error import CannotListenError
 
 from tests.support.admin import figures
 from tests.support.admin_client import AdminCase, AdminClient
+from twisted_node import Node
+from twisted_node._version import VERSION
 from twisted_node.testing import MemoryEndpoint
 from twisted_node.watch._admin import Admin
 from twisted_node.watch._metrics import Metrics
@@ -51,6 +54,21 @@ class AdminTests(AdminCase):
         self.assertEqual((status, headers["Content-Type"]), (200, "application/json"))
         self.assertEqual(headers["Cache-Control"], "no-store")
         self.assertEqual(json.loads(body)["phase"], "serving")
+
+    def test_who(self) -> None:
+        """The status says which process answers and for how long it has served, and its node's name once it has one."""
+        self.assertIs(json.loads(AdminClient(self.admin).get("/status")[2])["uptime_s"], None)
+        client = self.start()
+        self.reactor.advance(2.5)
+        status = json.loads(client.get("/status")[2])
+        told = [status[name] for name in ("pid", "version", "node_id", "uptime_s")]
+        self.assertEqual(told, [os.getpid(), VERSION, None, 2.5])
+        node = Node()
+        self.metrics.watch(node)
+        node.node_id = "n7"
+        self.assertEqual(json.loads(client.get("/status")[2])["node_id"], "n7")
+        client.get("/events")
+        self.assertIn('"node_id":"n7"', client.value().decode())
 
     def test_metrics(self) -> None:
         """The figures come in the format that is asked for."""

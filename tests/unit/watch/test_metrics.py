@@ -11,7 +11,9 @@ from tests.support.admin import figures
 from tests.support.lines import message
 from tests.support.memory import Sink
 from twisted_node import Drain, DrainingService, Node
+from twisted_node._version import VERSION
 from twisted_node.node._about import answer_about_drain
+from twisted_node.node._node import requests_of
 from twisted_node.node._workload import answer_requests
 from twisted_node.watch._metrics import Metrics
 
@@ -26,13 +28,13 @@ class MetricsTests(SynchronousTestCase):
         self.metrics = Metrics(self.service)
         self.node = Node("n1")
         answer_requests(self.node)
-        answer_about_drain(self.node.registry, self.drain, 25)
+        answer_about_drain(self.node, self.service)
         self.node.bind(self.drain)
         self.metrics.watch(self.node)
         self.client = Sink()
 
     def send(self, line: bytes) -> None:
-        self.node.receive(line, self.client)
+        requests_of(self.node).receive(line, self.client)
 
     def read(self) -> dict[str, float]:
         return figures(generate_latest(self.metrics.registry).decode())
@@ -94,6 +96,31 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(set(phases.values()), {0.0})
         self.assertEqual(found["twisted_node_drain_left_seconds"], 6)
         self.assertEqual(found["twisted_node_requests_in_flight"], 1)
+
+    def info(self, metrics: Metrics) -> list[str]:
+        found = figures(generate_latest(metrics.registry).decode())
+        return [name for name, value in found.items() if name.startswith("twisted_node_info") and value == 1]
+
+    def test_name(self) -> None:
+        """The version is always there, the node's name once it has one: init may come late."""
+        self.assertEqual(self.info(self.metrics), [f"twisted_node_info{{node_id=n1,version={VERSION}}}"])
+        metrics = Metrics(DrainingService(Drain(Clock())))
+        nameless = f"twisted_node_info{{version={VERSION}}}"
+        self.assertEqual((metrics.node_id, self.info(metrics)), (None, [nameless]))
+        node = Node()
+        metrics.watch(node)
+        metrics.watch(Node("another"))
+        node.node_id = 'n"2'
+        self.assertEqual(metrics.node_id, 'n"2')
+        self.assertEqual(self.info(metrics), [f'twisted_node_info{{node_id=n"2,version={VERSION}}}'])
+
+    def test_start_time(self) -> None:
+        """When the process began is told once, by the name that Prometheus gives it."""
+        lines = generate_latest(self.metrics.registry).decode().splitlines()
+        self.assertEqual(
+            [line.split()[0] for line in lines if "start_time" in line and line[0] != "#"],
+            ["process_start_time_seconds"],
+        )
 
     def test_own_registry(self) -> None:
         """A program that has a registry has the figures in it, and nothing else is added."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
@@ -16,7 +17,7 @@ from twisted_node.web import DrainingSite
 BIG = b"x" * 1_000_000
 
 
-class Pages(Resource):
+class BigAndSmall(Resource):
     """A big page, and a small one that says when its client has gone."""
 
     isLeaf = True
@@ -38,7 +39,7 @@ class SiteTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = MemoryServer(drain_timeout=60)
         self.drain, self.clock = self.server.drain, self.server.clock
-        self.pages = Pages()
+        self.pages = BigAndSmall()
         self.server.listen(DrainingSite(self.pages, drain=self.drain, timeout=1))
         self.client = self.server.connect()
 
@@ -85,7 +86,6 @@ class IdleTimerTests(SiteTestCase):
             self.setUp()
             self.ask()
             self.advance(2.5)
-            self.assertTrue(self.client.disconnecting)
             ended = self.server.stop()
             self.advance(30)
             self.assertFalse(self.client.gone)
@@ -102,7 +102,6 @@ class IdleTimerTests(SiteTestCase):
         for _ in range(30):
             self.advance(0.9)
             self.client.stop_reading(after=1000)
-        self.assertFalse(self.client.disconnecting)
         self.client.start_reading()
         self.assertTrue(self.has_all())
 
@@ -110,7 +109,9 @@ class IdleTimerTests(SiteTestCase):
         """One that reads nothing more is closed and then aborted, as by twisted.web; its answer was not delivered."""
         self.ask()
         self.advance(2.5)
-        self.assertTrue(self.client.disconnecting)
+        # It is being closed: nothing that comes in is served.
+        self.client.send(get("/held"))
+        self.assertEqual(self.pages.held, [])
         self.assertFalse(self.client.gone)
         self.advance(15)
         self.assertTrue(self.client.aborted)
@@ -134,15 +135,26 @@ class IdleTimerTests(SiteTestCase):
         self.assertEqual(self.successResultOf(ended).cut, 0)
 
     def test_closed_in_vain(self) -> None:
-        """A connection that has nothing left to send, but does not close, is closed without an abort."""
+        """A client that does not close is closed when its linger is over, without an abort."""
+        self.client.lingers = True
         self.client.send(get("/small"))
-        # As TLS does, which waits for the client.
-        self.client.loseConnection = lambda: None  # type: ignore[method-assign] # see above
-        self.advance(2)
-        self.assertFalse(self.client.gone)
-        self.advance(15)
+        self.advance(1.5)
+        self.assertEqual((self.client.closed, self.client.gone), (True, False))
+        self.advance(1)
         self.assertEqual((self.client.gone, self.client.aborted), (True, False))
         self.assertEqual(self.drain.counts.undelivered, 0)
+
+    def test_read_after_the_timer(self) -> None:
+        """A client that reads again while the timer closes its connection gets its answer, and the linger decides."""
+        self.client.lingers = True
+        self.ask()
+        self.advance(16.5)
+        self.client.start_reading()
+        self.assertTrue(self.has_all())
+        self.advance(0.9)
+        self.assertFalse(self.client.gone)
+        self.advance(0.2)
+        self.assertEqual((self.client.gone, self.client.aborted), (True, False))
 
 
 class NextRequestTests(SiteTestCase):
@@ -213,3 +225,33 @@ class NextRequestTests(SiteTestCase):
         self.clock.advance(0.2)
         stopped: Deferred[Any] = self.server.stop()
         self.successResultOf(stopped)
+
+    def test_pool(self) -> None:
+        """A client that is busy on one connection may take any other of its pool: none is closed between requests."""
+        seldom, unused = self.server.connect(), self.server.connect()
+        seldom.send(get("/small"))
+        self.ask(0)
+        for _ in range(3):
+            self.ask(0.2)
+        self.clock.advance(0.1)
+        ended = self.server.stop()
+        self.ask(0.1)
+        self.clock.advance(0.1)
+        seldom.send(get("/small"))
+        self.assertEqual(statuses(seldom.received), [200, 503])
+        self.assertFalse(unused.closed)
+        self.clock.advance(0.19)
+        self.assertFalse(unused.closed)
+        self.clock.advance(0.02)
+        self.assertTrue(unused.gone)
+        self.assertEqual(self.successResultOf(ended).refused, 2)
+
+    def test_pools_of_others(self) -> None:
+        """Clients on other machines are not waited for."""
+        other = self.server.connect()
+        other.getPeer = lambda: IPv4Address("TCP", "192.0.2.77", 1)  # type: ignore[method-assign] # for this test
+        self.ask(0)
+        self.ask(0.3)
+        self.clock.advance(0.2)
+        self.server.stop()
+        self.assertEqual((other.gone, self.client.gone), (True, False))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 from unittest import SkipTest
 
 import h2.config
 import h2.connection
-from twisted.internet import reactor
-from twisted.internet.protocol import Protocol
+import h2.events
+from twisted.internet import reactor, tcp
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
+from twisted.protocols.policies import WrappingFactory
 from twisted.trial.unittest import TestCase
 from twisted.web.http import HTTPChannel
-from twisted.web.resource import EncodingResourceWrapper
+from twisted.web.resource import EncodingResourceWrapper, Resource
 from twisted.web.server import GzipEncoderFactory, Site
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import CloseConnection
+from wsproto.events import Request as UpgradeRequest
 
 from tests.support.transports import MemoryTransport
 from tests.support.web import Hold, get
@@ -21,11 +27,14 @@ from twisted_node.web._twisted import (
     UpgradableChannel,
     ask_before_timeout,
     channel_of,
+    close_websocket,
     discard_input,
+    go_away,
     has_length,
     has_lost_connection,
     is_handling_request,
     negotiated_protocol,
+    put_back,
     request_line,
     stop_encoding,
     stream_sent,
@@ -168,6 +177,67 @@ class ChannelTests(TestCase):
         self.assertEqual((received, upgraded), ([b"frame"], [taker]))
 
 
+class PlaceTests(TestCase):
+    """The place between a transport and its protocol."""
+
+    def test_put_back(self) -> None:
+        """A protocol that another has replaced is put back, and the other returned; of a wrapper, too."""
+        for attribute, transport in (
+            ("protocol", MemoryTransport()),
+            ("wrappedProtocol", WrappingFactory(Factory.forProtocol(Protocol)).buildProtocol(None)),
+        ):
+            ours, other = Protocol(), Protocol()
+            setattr(transport, attribute, ours)
+            self.assertIsNone(put_back(transport, ours))
+            setattr(transport, attribute, other)
+            self.assertIs(put_back(transport, ours), other)
+            self.assertIs(getattr(transport, attribute), ours)
+        # So does a transport of the reactor say to whom it gives what comes in.
+        self.assertIn("protocol", inspect.signature(tcp.Connection).parameters)
+
+
+class WebSocketCloseTests(TestCase):
+    """A websocket of twisted.web."""
+
+    def test_close_websocket(self) -> None:
+        """A close is sent once and the connection stays open; what the program sends then is dropped."""
+        try:
+            from twisted.web.websocket import WebSocketResource
+        except ImportError:
+            raise SkipTest("this Twisted has no websockets") from None
+        websockets: list[Any] = []
+
+        class Program:
+            def negotiationStarted(self, transport: Any) -> None:
+                websockets.append(transport)
+
+            def negotiationFinished(self) -> None: ...
+
+            def connectionLost(self, reason: Any) -> None: ...
+
+        class Programs:
+            def buildProtocol(self, request: Any) -> Any:
+                return Program()
+
+        client = WSConnection(ConnectionType.CLIENT)
+        root = Resource()
+        root.putChild(b"ws", WebSocketResource(Programs()))
+        transport = PlainSite(root, HTTPChannel()).connect()
+        self.addCleanup(transport.leave)
+        transport.receive(client.send(UpgradeRequest("x", "/ws")))
+        client.receive_data(transport.take())
+        self.assertEqual(len(list(client.events())), 1)
+        (websocket,) = websockets
+        self.assertTrue(close_websocket(websocket, 1001, "good-bye"))
+        self.assertFalse(close_websocket(websocket, 1001, "good-bye"))
+        websocket.sendTextMessage("dropped")
+        websocket.sendBytesMessage(b"dropped")
+        websocket.ping()
+        client.receive_data(transport.take())
+        self.assertEqual([event.code for event in client.events() if isinstance(event, CloseConnection)], [1001])
+        self.assertFalse(transport.disconnecting)
+
+
 class EncodingTests(TestCase):
     """A request whose resource has chosen an encoding."""
 
@@ -213,8 +283,8 @@ class StreamTests(TestCase):
         self.successResultOf(sent)
         self.assertIsNone(stream_sent(stream))
         self.assertEqual(list(connection.streams), [])
-        connection.conn.close_connection()
-        self.assertTrue(connection.conn.data_to_send())
+        events = client.receive_data(transport.take() + go_away(connection))
+        self.assertIsInstance(events[-1], h2.events.ConnectionTerminated)
         self.assertFalse(has_lost_connection(connection))
         transport.leave()
         self.assertTrue(has_lost_connection(connection))

@@ -20,6 +20,14 @@ from tests.support.documents import namespace
 from tests.support.transports import MemoryTransport
 from tests.support.web import WebTests, get, statuses
 from twisted_node.server._tracking import TrackedFactory
+from twisted_node.testing import MemoryClient, MemoryServer
+from twisted_node.web import DrainingSite
+
+WebSocketResource: Any
+try:
+    from twisted.web.websocket import WebSocketResource
+except ImportError:
+    WebSocketResource = None
 
 
 class Echo:
@@ -50,10 +58,8 @@ class WebSocketTests(WebTests):
 
     def setUp(self) -> None:
         super().setUp()
-        try:
-            from twisted.web.websocket import WebSocketResource
-        except ImportError:
-            raise SkipTest("this Twisted has no websockets") from None
+        if WebSocketResource is None:
+            raise SkipTest("this Twisted has no websockets")
         self.echo: Any = Echo()
         root = Resource()
         root.putChild(b"ws", WebSocketResource(self))
@@ -113,6 +119,41 @@ class WebSocketTests(WebTests):
         self.assertEqual([event.code for event in self.events()], [1000])
         self.clock.advance(0)
         self.check_ended(ended, finished=1)
+
+    def upgrade_socket(self) -> MemoryClient:
+        """The same over what is a socket to Twisted; the client leaves the end of the connection to the server."""
+        self.server = MemoryServer()
+        root = Resource()
+        root.putChild(b"ws", WebSocketResource(self))
+        self.server.listen(DrainingSite(root, drain=self.server.drain))
+        client = self.server.connect()
+        client.lingers = True
+        client.send(self.client.send(UpgradeRequest("x", "/ws")))
+        self.client.receive_data(client.received)
+        self.assertEqual([type(event) for event in self.client.events()], [AcceptConnection])
+        return client
+
+    def test_closed_by_the_program(self) -> None:
+        """One that its program has closed lingers; what its client sends then does not reach the program any more."""
+        client = self.upgrade_socket()
+        client.send(self.client.send(BytesMessage(b"please close")))
+        client.send(late_message("late"))
+        self.assertEqual((client.closed, client.gone, self.echo.texts), (True, False, []))
+        self.server.clock.advance(1.1)
+        self.assertEqual((client.gone, client.aborted, self.echo.lost), (True, False, 1))
+
+    def test_client_answers(self) -> None:
+        """One that was told 1001 is closed when its client has answered that."""
+        client = self.upgrade_socket()
+        before = len(client.received)
+        ended = self.server.stop()
+        self.client.receive_data(client.received[before:])
+        (close,) = self.client.events()
+        assert isinstance(close, CloseConnection)
+        self.assertFalse(client.gone)
+        client.send(self.client.send(close.response()))
+        self.assertTrue(client.gone)
+        self.assertEqual(self.successResultOf(ended).cut, 0)
 
     def test_upgraded_while_draining(self) -> None:
         """A half-sent upgrade that is admitted becomes a websocket, and is told at once."""

@@ -3,6 +3,8 @@
 const WIDTH = 600, TOP = 4, BOTTOM = 136;   // of the chart, in its own units
 const LEAST_MS = 60 * 1000, MOST_MS = 5 * 60 * 1000;   // from its left edge to its right
 const SILENCE_MS = 3000;                    // events come every second
+const AGAIN_MS = 100, RETRY_MS = 2000;      // until it connects again: if somebody has answered, and if nobody has
+const LOST = "The process does not answer any more. Trying again.";
 const SENTENCES = {
   serving: () => "Taking requests.",
   lame_duck: (s) => `Still taking requests, but not ready for more clients. Asked for by: ${s.reason}.`,
@@ -12,10 +14,17 @@ const SENTENCES = {
 };
 
 const by_id = (id) => document.getElementById(id);
-let samples = [], status_now = null, heard_at = 0, longest_left = 0, ended = false;
+let samples = [], status_now = null, heard_at = 0, longest_left = 0, connected = false, farewell = LOST;
 
 function seconds(ms) {
   return ms < 10000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / 1000)} s`;
+}
+
+function uptime(s) {
+  const [days, hours, minutes] = [s / 86400, s / 3600 % 24, s / 60 % 60].map(Math.floor);
+  if (days) return `${days} d ${hours} h`;
+  if (hours) return `${hours} h ${minutes} min`;
+  return minutes ? `${minutes} min ${Math.floor(s % 60)} s` : `${Math.floor(s)} s`;
 }
 
 function say(text) {
@@ -66,6 +75,13 @@ function show_oldest(oldest) {
   }));
 }
 
+function show_about(status) {
+  by_id("node-id").textContent = status.node_id === null ? "" : `node ${status.node_id}`;
+  by_id("pid").textContent = `pid ${status.pid}`;
+  by_id("uptime").textContent = status.uptime_s === null ? "not started" : `up ${uptime(status.uptime_s)}`;
+  by_id("version").textContent = `twisted_node ${status.version}`;
+}
+
 function show(status) {
   const words = status.phase.replace("_", " ");
   status_now = status;
@@ -77,6 +93,7 @@ function show(status) {
   by_id("cut").classList.toggle("bad", status.cut > 0);
   by_id("oldest-title").textContent = status.phase === "timed_out" ? "Oldest requests cut" : "Oldest requests";
   show_oldest(status.oldest);
+  show_about(status);
   show_countdown();
   say(status.phase === "serving" ? "Serving." : `${words}: ${SENTENCES[status.phase](status)}`);
 }
@@ -94,7 +111,8 @@ function connect() {
   source.addEventListener("history", (event) => {
     const {seconds: apart, in_flight} = JSON.parse(event.data), now = performance.now();
     samples = in_flight.map((n, i) => ({at: now - (in_flight.length - 1 - i) * apart * 1000, n}));
-    ended = false;
+    connected = true;
+    farewell = LOST;
   });
   source.addEventListener("message", (event) => {
     const status = JSON.parse(event.data);
@@ -104,20 +122,24 @@ function connect() {
   });
   source.addEventListener("ended", (event) => {
     const status = JSON.parse(event.data);
-    ended = true;
     show(status);
-    show_gone(`The process has ended, ${status.cut ? `${status.cut} cut` : "nothing cut"}. Waiting for the next one.`);
+    farewell = `The process has ended, ${status.cut ? `${status.cut} cut` : "nothing cut"}. Waiting for the next one.`;
   });
   source.addEventListener("error", () => {
-    if (!ended) show_gone("The process does not answer any more. Trying again.");
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
+    source.close();
+    // Its successor may be there already: it is gone only when nobody answers.
+    if (!connected) show_gone(farewell);
+    setTimeout(connect, connected ? AGAIN_MS : RETRY_MS);
+    connected = false;
   });
 }
 
 by_id("where").textContent = location.host;
 setInterval(() => {
   if (status_now !== null && performance.now() - heard_at > SILENCE_MS) {
-    by_id("sentence").textContent = `Nothing heard for ${seconds(performance.now() - heard_at)}: it is busy, or stuck.`;
+    const silence = seconds(performance.now() - heard_at);
+    if (connected) by_id("sentence").textContent = `Nothing heard for ${silence}: it is busy, or stuck.`;
+    else show_gone(farewell);
   }
   show_countdown();
 }, 250);

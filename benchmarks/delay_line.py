@@ -1,4 +1,4 @@
-"""A line with a delay between two network namespaces, for the tests of what happens at a distance.
+"""A line with a delay between two network namespaces, for what happens at a distance: measured here, and tested.
 
 Packets are carried from one side to the other by this process, each after so many seconds: not every kernel can delay
 them itself. Needs root, ``ip`` and /dev/net/tun.
