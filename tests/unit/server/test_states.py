@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.visitor import Visitor
 from twisted_node import Drain, DrainingService
 from twisted_node.server._connections import Connections
+from twisted_node.server._predecessor import PREDECESSOR, PredecessorEvent
 from twisted_node.server._states import (
     CONNECTION,
     CONNECTIONS,
@@ -24,6 +25,7 @@ from twisted_node.server._states import (
     ServiceEvent,
     ServiceState,
 )
+from twisted_node.server._successor import SUCCESSOR, SuccessorEvent
 
 Table = Mapping[Any, Mapping[Any, Any]]
 
@@ -58,6 +60,12 @@ EXPECTED: dict[str, tuple[Table, str, dict[Any, str]]] = {
             ServiceEvent.STOPPED: "......E.",
         },
     ),
+    "successor": (
+        SUCCESSOR,
+        "SFXG",
+        {SuccessorEvent.READY: "G...", SuccessorEvent.FAIL: "F...", SuccessorEvent.EXIT: "SX.G"},
+    ),
+    "predecessor": (PREDECESSOR, "SDG", {PredecessorEvent.GO: "D..", PredecessorEvent.LOST: "GG."}),
 }
 
 
