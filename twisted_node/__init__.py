@@ -10,7 +10,15 @@ from twisted_node._lazy import lazy_names
 if TYPE_CHECKING:
     from twisted_node.command import run
     from twisted_node.drain import Counts, Drain, Phase, Statistics
-    from twisted_node.errors import Draining, DrainTimeout, ErrorCode, MisuseError, NodeError, RequestError
+    from twisted_node.errors import (
+        Draining,
+        DrainTimeout,
+        ErrorCode,
+        HandoverError,
+        MisuseError,
+        NodeError,
+        RequestError,
+    )
     from twisted_node.node import Answer, Fixed, Node, NodeFactory, PlainBody, Request
     from twisted_node.process import own_process
     from twisted_node.server import DrainingService, IDrainable
@@ -24,6 +32,7 @@ else:
                 "DrainTimeout",
                 "Draining",
                 "ErrorCode",
+                "HandoverError",
                 "MisuseError",
                 "NodeError",
                 "RequestError",
@@ -43,6 +52,7 @@ __all__ = [
     "DrainingService",
     "ErrorCode",
     "Fixed",
+    "HandoverError",
     "IDrainable",
     "MisuseError",
     "Node",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["DrainTimeout", "Draining", "ErrorCode", "MisuseError", "NodeError", "RequestError"]
+__all__ = ["DrainTimeout", "Draining", "ErrorCode", "HandoverError", "MisuseError", "NodeError", "RequestError"]
 
 
 class ErrorCode(IntEnum):
@@ -51,6 +51,10 @@ class Draining(NodeError):
 
 class DrainTimeout(NodeError):
     """The work was cut, by the deadline of its drain or by an impatient second signal."""
+
+
+class HandoverError(NodeError):
+    """No other process has taken the place of this one, which goes on as before; the text is one line that says why."""
 
 
 class RequestError(NodeError):

@@ -27,18 +27,22 @@ from twisted.logger import Logger
 from twisted_node._exit import exit_promptly, prepare_teardown
 from twisted_node._watchdog import Watchdog
 from twisted_node.drain import Phase, Statistics
-from twisted_node.errors import MisuseError
+from twisted_node.errors import HandoverError, MisuseError
 from twisted_node.server import DrainingService
+from twisted_node.server._line import close_lines
 from twisted_node.server._listening import close_copies
 from twisted_node.server._shutdown import MAX_GRACE
 
-__all__ = ["SIGNALS", "own_process", "own_process_promptly"]
+__all__ = ["REPLACE_SIGNAL", "SIGNALS", "own_process", "own_process_promptly"]
 
 _log = Logger()
 
 #: The signals that begin the drain. One that is ignored at the start (nohup does that, and so does a shell for what it
 #: runs in the background) stays ignored.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+#: The signal that has another process take the place of this one.
+REPLACE_SIGNAL = signal.SIGUSR2
 
 #: A signal this soon after the last one counts as the same: supervisors and terminals send several at once.
 _ESCALATION_SECONDS = 0.5
@@ -54,7 +58,8 @@ _owners: list[_Owner] = []
 def own_process(service: DrainingService, reactor: Any) -> None:
     """End this process when the service ends, with a status that tells whether something was cut.
 
-    Call it once, before the reactor runs, in the main thread. It takes over SIGTERM, SIGINT and SIGHUP. When the
+    Call it once, before the reactor runs, in the main thread. It takes over SIGTERM, SIGINT and SIGHUP; and SIGUSR2,
+    which has a new process take the place of this one, unless the program has a handler for it. When the
     service has ended, it stops the reactor, and lets whatever runs the reactor tidy up (twistd removes its pidfile).
     Python's own teardown follows: exit hooks run, and what the program's modules hold, such as open files, is closed.
 
@@ -107,6 +112,7 @@ class _Owner:
         self._last_signal = 0.0
         self._cut = False
         self._watchdog = Watchdog(lambda: service.drain.statistics().oldest)
+        service.watch_handover(self._handed_over)
         service.watch_end(self._end_moved)
         service.when_ended().addCallback(self._ended)
         self._handle_signals()
@@ -126,6 +132,8 @@ class _Owner:
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._signalled)
+        if signal.getsignal(REPLACE_SIGNAL) is signal.SIG_DFL:
+            signal.signal(REPLACE_SIGNAL, self._replace_signalled)
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal.
@@ -157,6 +165,18 @@ class _Owner:
             # Still here: process 1, as in a container, is not killed by a signal that it sends to itself.
             os._exit(128 + number)
 
+    def _replace_signalled(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle a signal, with the same care."""
+        self._reactor.callFromThread(self._replace)
+
+    def _replace(self) -> None:
+        # The log says why it was not replaced.
+        self._service.replace().addErrback(lambda failure: failure.trap(HandoverError) and None)
+
+    def _handed_over(self, _: int) -> None:
+        """Count what has asked for it as a signal: the next one ends the lame duck, as a second SIGTERM does."""
+        self._signals += 1
+
     def _end_moved(self, ends_by: float) -> None:
         """Learn by when, on the monotonic clock, the service is to have ended; it takes no lock."""
         self._watchdog.bite_at(ends_by + _WATCHDOG_SECONDS)
@@ -179,6 +199,8 @@ class _Owner:
         """Warn of what is likely to be forgotten."""
         if self._service.drain.refusing:
             return
+        if signal.getsignal(REPLACE_SIGNAL) != self._replace_signalled:
+            _log.warn("SIGUSR2 is left to the program, so it does not have another process take the place of this one")
         if not self._service.running:
             _log.warn("the service has not been started: call its startService, or add it to the application")
         elif not self._service.listens:
@@ -189,9 +211,12 @@ class _Owner:
         for number, handler in self._handlers_before.items():
             if signal.getsignal(number) == self._signalled:
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        if signal.getsignal(REPLACE_SIGNAL) == self._replace_signalled:
+            signal.signal(REPLACE_SIGNAL, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         atexit.unregister(self._exit)
         close_copies()
+        close_lines()
 
     def _prepare_end(self) -> None:
         # Twisted remembers a signal that came while the reactor was starting, and twistd would end the process by it
@@ -202,7 +227,7 @@ class _Owner:
 
     def _exit(self) -> None:
         atexit.unregister(self._exit)
-        status = 1 if self._service.drain.counts.cut else 0
+        status = self._service.exit_status
         if self._namespace is None:
             exit_promptly(status)
         else:
@@ -210,4 +235,4 @@ class _Owner:
             bites_at = (self._service.ends_by or now) + _WATCHDOG_SECONDS
             # A little later than the watchdog, which does not live as long.
             seconds = max(0.0, bites_at - now) + 0.1
-            prepare_teardown(status, self._namespace, SIGNALS, seconds)
+            prepare_teardown(status, self._namespace, (*SIGNALS, REPLACE_SIGNAL), seconds)

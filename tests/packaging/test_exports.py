@@ -71,6 +71,7 @@ class DoorTests(SynchronousTestCase):
                 "DrainingService",
                 "ErrorCode",
                 "Fixed",
+                "HandoverError",
                 "IDrainable",
                 "MisuseError",
                 "Node",

@@ -30,7 +30,7 @@ from tests.support.lines import message
 from tests.support.paths import BIN
 from tests.support.patience import PATIENCE
 from tests.support.picture import picture
-from tests.support.processes import RUNNERS, Process
+from tests.support.processes import RUNNERS, Process, heed_signals
 from tests.support.sockets import connect, fill
 from twisted_node._version import VERSION
 from twisted_node.command._cli import CLEAN, CUT, INTERRUPTED, NOT_ASKED
@@ -61,6 +61,7 @@ class CliCase(SynchronousTestCase):
     """A node with a control endpoint, and the command."""
 
     def setUp(self) -> None:
+        heed_signals(self)
         self.directory = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, self.directory)
         self.path = os.path.join(self.directory, "control")

@@ -12,15 +12,17 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from tests.support.patience import PATIENCE, wait_until
+from tests.support.processes import heed_signals
 from tests.support.programs import find
 from tests.support.site import start_site
 from tests.support.sockets import connect, read_to_end
 
 
-class SiteProcessTests(TestCase):
+class HttpSiteTests(TestCase):
     """Each test has a process of its own."""
 
     def setUp(self) -> None:
+        heed_signals(self)
         self.process, self.port = start_site()
         self.addCleanup(self.process.end)
 

@@ -107,6 +107,7 @@ class HTTP2LameDuckTests(ServerTestCase):
     """A site over TLS that is a lame duck of 2 s, under clients of HTTP/2 with several streams in flight."""
 
     def setUp(self) -> None:
+        super().setUp()
         certificates = Certificates(Path(self.mktemp()))
         pem = certificates.server
         endpoint = f"ssl:0:interface=127.0.0.1:privateKey={pem}:certKey={pem}"

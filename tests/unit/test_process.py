@@ -7,15 +7,16 @@ import signal
 import socket
 import threading
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_node import Drain, DrainingService, MisuseError, own_process, process
-from twisted_node.process import SIGNALS
+from twisted_node.process import REPLACE_SIGNAL, SIGNALS
 from twisted_node.server._listening import Listener, close_copies
 from twisted_node.testing import MemoryEndpoint
 
@@ -69,6 +70,72 @@ class OwnProcessTests(SynchronousTestCase):
         after = {number: signal.getsignal(number) for number in SIGNALS}
         self.assertEqual(after, {**before, signal.SIGHUP: signal.SIG_IGN})
         self.assertEqual(signal.set_wakeup_fd(-1), -1)
+
+
+class ReplaceTests(SynchronousTestCase):
+    """The signal that has another process take the place of this one."""
+
+    def setUp(self) -> None:
+        self.patch(process, "_owners", [])
+        self.reactor = cast(Any, MemoryReactorClock())
+        self.called: list[tuple[Any, ...]] = []
+        self.reactor.callFromThread = lambda *call: self.called.append(call)
+        clock = Clock()
+        self.drain = Drain(clock, clock.seconds)
+        self.service = DrainingService(self.drain, lame_duck=5)
+        for number in (*SIGNALS, REPLACE_SIGNAL):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        # What is closed in a child is not this process's to lose.
+        self.addCleanup(signal.set_wakeup_fd, signal.set_wakeup_fd(-1))
+        self.patch(process, "close_copies", lambda: None)
+        self.patch(process, "close_lines", lambda: None)
+        signal.signal(REPLACE_SIGNAL, signal.SIG_DFL)
+
+    def start(self) -> Any:
+        own_process(self.service, self.reactor)
+        for function, arguments, options in self.reactor.whenRunningHooks[:1]:
+            function(*arguments, **options)
+        return process._owners[0]
+
+    def test_asked_for(self) -> None:
+        """It asks for a replacement in the reactor's turn; that there is none is for the log to say."""
+        owner = self.start()
+        signal.raise_signal(REPLACE_SIGNAL)
+        self.assertEqual(self.called, [(owner._replace,)])
+        with capturedLogs() as logs:
+            owner._replace()
+        self.assertIn("its reactor cannot start a process", str(logs[0]["why"]))
+
+    def test_own_handler(self) -> None:
+        """A program that handles the signal itself goes on doing so, and the log says what that costs."""
+        handler = lambda *_: None  # noqa: E731 - it is compared
+        signal.signal(REPLACE_SIGNAL, handler)
+        owner = self.start()
+        self.assertIs(signal.getsignal(REPLACE_SIGNAL), handler)
+        self.service.startService()
+        self.service.listen(MemoryEndpoint(), Factory())
+        with capturedLogs() as logs:
+            owner._look_at_service()
+        self.assertIn("SIGUSR2 is left to the program", logs[0]["log_format"])
+        owner._disown()
+        self.assertIs(signal.getsignal(REPLACE_SIGNAL), handler)
+
+    def test_next_signal(self) -> None:
+        """After a handover the next signal ends the lame duck, as a second one does."""
+        owner = self.start()
+        for watcher in self.service._handover.watchers:
+            watcher(77)
+        self.service.end("process 77 has taken over", lame_duck=5)
+        owner._signalled(signal.SIGTERM, None)
+        ((end, name),) = self.called
+        end(name)
+        self.assertTrue(self.drain.ended)
+
+    def test_forked_child(self) -> None:
+        """A child handles it as before."""
+        owner = self.start()
+        owner._disown()
+        self.assertIs(signal.getsignal(REPLACE_SIGNAL), signal.SIG_DFL)
 
 
 class CopyTests(SynchronousTestCase):

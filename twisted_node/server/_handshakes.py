@@ -110,11 +110,12 @@ def cookies_sent() -> int:
         Their number, or 0 where the system does not tell.
     """
     try:
-        with open(_COUNTERS, encoding="ascii") as lines:
-            names, numbers = (line.split() for line in lines if line.startswith("TcpExt:"))
+        # As bytes: to decode them, Python may have to load a module that the process may no longer read.
+        with open(_COUNTERS, "rb") as lines:
+            names, numbers = (line.split() for line in lines if line.startswith(b"TcpExt:"))
     except (OSError, ValueError):
         return 0
-    return int(dict(zip(names, numbers, strict=True)).get("SyncookiesSent", 0))
+    return int(dict(zip(names, numbers, strict=True)).get(b"SyncookiesSent", 0))
 
 
 class HandshakeWait:

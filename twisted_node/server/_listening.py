@@ -8,9 +8,9 @@ no handshake is half done.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
-import stat
 from collections.abc import Callable
 from select import POLLIN, poll
 from typing import Any
@@ -30,16 +30,23 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_node.names import peer_name
+from twisted_node.server import _inheritance
+from twisted_node.server._adopting import Adopting, adopting
 from twisted_node.server._door import LONGEST_QUEUE, Door
 from twisted_node.server._handshakes import BLIND_WAIT, HandshakeWait, cookies_sent
-from twisted_node.server._twisted import innermost_endpoint, leave_path_alone
+from twisted_node.server._paths import path_and_mode as find_path_and_mode
+from twisted_node.server._paths import path_identity
+from twisted_node.server._twisted import innermost_endpoint, keep_only_copy, leave_path_alone, own_socket
 
-__all__ = ["Listener", "close_copies"]
+__all__ = ["Listener", "close_copies", "open_listeners"]
 
 _log = Logger()
 
 #: All listeners of this process, for a child that is forked.
 _listeners: WeakSet[Listener] = WeakSet()
+
+#: Numbers the listeners in the order in which they were opened.
+_numbers = itertools.count()
 
 
 class Listener:
@@ -73,6 +80,14 @@ class Listener:
         self._cookies_before = 0
         self._wanted = False
         self._path_identity: tuple[int, int] | None = None
+        #: Its place in the order in which listeners were opened.
+        self.number = 0
+        # What the endpoint has asked the reactor for.
+        self._asked: Adopting | None = None
+        # Whether its socket is a predecessor's still, or a successor's already: then only our copy is closed.
+        self._shared = False
+        # The factory, once another process goes on with the socket.
+        self._started_again: Any = None
         # A socket that was handed to us, by systemd for example, and that another process holds too. We leave its
         # queue, its path and its mode alone: the process that comes after us goes on using them.
         innermost = innermost_endpoint(endpoint)
@@ -90,14 +105,40 @@ class Listener:
         if self._wanted:
             return
         self._wanted = True
-        path_and_mode = _path_and_mode(self._adopted) if self._adopted else None
-        opening: Deferred[IListeningPort] = maybeDeferred(self.endpoint.listen, self.factory)
+        path_and_mode = find_path_and_mode(self._adopted) if self._adopted else None
+        self.number = next(_numbers)
+        with adopting(self.endpoint, _inheritance.inherited) as self._asked:
+            opening: Deferred[IListeningPort] = maybeDeferred(self.endpoint.listen, self.factory)
         opened = opening.addCallback(self._opened, path_and_mode)
         failures: list[Failure] = []
-        opened.addErrback(failures.append if opened.called else _not_listening)
+        if opened.called:
+            opened.addErrback(failures.append)
+        else:
+            _inheritance.inherited.need(opened)
+            opened.addErrback(_not_listening)
         if failures:
             self._wanted = False
+            _inheritance.inherited.tell_failed(failures[0].value)
             failures[0].raiseException()
+
+    @property
+    def asked(self) -> str | None:
+        """The address that its endpoint has asked for, as a text to compare; None if that is not known."""
+        return self._asked.asked if self._asked is not None else None
+
+    @property
+    def descriptor(self) -> int | None:
+        """The number that its socket came with, if somebody else has opened that."""
+        return self._asked.descriptor if self._asked is not None else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it listens."""
+        return self._port is not None
+
+    def fileno(self) -> int:
+        """Say what its socket's descriptor is; -1 if it has none."""
+        return self._port.socket.fileno() if isinstance(self._port, tcp.Port) else -1
 
     def _opened(self, port: IListeningPort, path_and_mode: tuple[bytes, int] | None) -> None:
         self._port = port
@@ -110,10 +151,39 @@ class Listener:
             if path_and_mode is not None:
                 os.chmod(*path_and_mode)
         elif isinstance(port, unix.Port):
-            self._path_identity = _identity(port)
+            self._path_identity = path_identity(port)
+        if _inheritance.inherited.waits:
+            self._shared = self._asked is not None and self._asked.adopted
+            if isinstance(port, tcp.Port):
+                port.stopReading()
+                _inheritance.inherited.when_our_turn().addCallback(self._accept)
         if not self._wanted:
             # The endpoint needed some time to listen, and close() was called meanwhile.
             self.close()
+
+    def _accept(self, _: None) -> None:
+        """Accept connections, now that the predecessor lets us: its socket is ours from now on."""
+        port: Any = self._port
+        if port is None:
+            return
+        if self._shared and self._asked is not None:
+            self._shared = False
+            try:
+                own_socket(port, self._asked.path, locked=self._asked.locked)
+            except OSError as error:
+                _log.warn("the lock of {port} goes on naming another process: {error}", port=port, error=error)
+        port.startReading()
+
+    def leave_to_successor(self) -> None:
+        """Close our copy of the socket: another process goes on with it."""
+        port: Any = self._port
+        self._port = None
+        if port is not None:
+            keep_only_copy(port)
+            # Connections that we have go on being served by the factory: it is stopped with the last of them.
+            port.factory.doStart()
+            self._started_again = port.factory
+            _stop(port)
 
     def close(self, *, expects_clients: bool = True) -> Deferred[None]:
         """Close the port.
@@ -129,15 +199,18 @@ class Listener:
             Fires when the port is closed. Never fails: what could not be done is logged.
         """
         self._wanted = False
+        started_again, self._started_again = self._started_again, None
+        if started_again is not None:
+            started_again.doStop()
         port, self._port = self._port, None
         if port is None:
             return succeed(None)
-        if self._adopted or not isinstance(port, tcp.Port):
+        if self._adopted or self._shared or not isinstance(port, tcp.Port):
             return _stop(port)
         if isinstance(port, unix.Port):
             _refuse_new(port)
             _accept_waiting(port, port.backlog + 1)
-            if _identity(port) != self._path_identity:
+            if path_identity(port) != self._path_identity:
                 # Somebody removed our path, or made it theirs: Twisted would fail, or unlink what is not ours.
                 leave_path_alone(port)
             return _stop(port)
@@ -193,6 +266,11 @@ def close_copies() -> None:
         listener.close_copy()
 
 
+def open_listeners() -> list[Listener]:
+    """List what listens, in the order in which it was opened."""
+    return sorted((listener for listener in _listeners if listener.is_open), key=lambda listener: listener.number)
+
+
 def _not_listening(failure: Failure) -> None:
     _log.failure("not listening", failure)
 
@@ -221,25 +299,3 @@ def _accept_waiting(port: tcp.Port, at_most: int) -> int:
         port.numberAccepts = 1
         port.doRead()
     return at_most
-
-
-def _identity(port: unix.Port) -> tuple[int, int] | None:
-    """Say which file a unix port's path is."""
-    try:
-        status = os.stat(port.getHost().name)
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _path_and_mode(endpoint: AdoptedStreamServerEndpoint) -> tuple[bytes, int] | None:
-    """Remember the mode of an adopted unix socket's path."""
-    if endpoint.addressFamily != socket.AF_UNIX:
-        return None
-    adopted = socket.socket(fileno=os.dup(endpoint.fileno))
-    with adopted:
-        path = os.fsencode(adopted.getsockname())
-    try:
-        return path, stat.S_IMODE(os.stat(path).st_mode)
-    except (OSError, ValueError):
-        return None

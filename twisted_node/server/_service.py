@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -14,6 +15,7 @@ from twisted_node._typing import AnyEndpoint, AnyFactory
 from twisted_node.drain import Drain, Statistics
 from twisted_node.server._checks import binds_tcp, check_drain, check_endpoint_and_factory
 from twisted_node.server._connections import Connections
+from twisted_node.server._handover import PATIENCE, Handover
 from twisted_node.server._listening import Listener
 from twisted_node.server._shutdown import Shutdown
 from twisted_node.server._states import ServiceState
@@ -72,6 +74,7 @@ class DrainingService(Service):
         self._shutdown = Shutdown(
             drain, self.connections, drain_timeout=drain_timeout, ends_with_drain=ends_with_drain, random=random
         )
+        self._handover = Handover(drain, self._shutdown, lambda: self.lame_duck)
 
     @property
     def drain_timeout(self) -> float:
@@ -170,6 +173,7 @@ class DrainingService(Service):
         self._open(self._shutdown.listeners)
         if self._started_at is None:
             self._started_at = self.drain.monotonic()
+        self._handover.started()
 
     def _open(self, listeners: Iterable[Listener]) -> None:
         try:
@@ -201,6 +205,7 @@ class DrainingService(Service):
             Fires with the final statistics when the last connection has gone and all that was to be stopped after the
             drain has stopped.
         """
+        self._handover.abandon(reason)
         return self._shutdown.end(reason, lame_duck=lame_duck, replaced=replaced)
 
     def cut(self, reason: str) -> None:
@@ -218,3 +223,54 @@ class DrainingService(Service):
             watcher: called with :attr:`ends_by` when the end is asked for, and whenever it is brought nearer.
         """
         self._shutdown.end_deadline.watch(watcher)
+
+    # The handover to another process.
+
+    def replace(self, *, patience: float = PATIENCE) -> Deferred[int]:
+        """Have another process take the place of this one, without a client noticing: a restart.
+
+        The command that this process was started with is started again, with the same folder and environment, and is
+        handed the listening sockets. When it is ready, it serves, and this service ends, as a lame duck of at least a
+        second first. Until then, nothing changes here, whatever becomes of the other process.
+
+        Args:
+            patience: how many seconds the other process may take to be ready.
+
+        Returns:
+            Fires with the pid of the process that serves now; fails with ``HandoverError`` if none has taken over, once
+            that has ended. The log has said so in either case.
+
+        Raises:
+            MisuseError: ``patience`` is no number of seconds from 0.
+        """
+        check_seconds("patience", patience)
+        return self._handover.replace(patience)
+
+    def ready_after(self, deferred: Deferred[Any]) -> None:
+        """Take the place of a predecessor only after something has happened; call it before the reactor runs.
+
+        Args:
+            deferred: fires when it has. If it fails, this service ends, and the predecessor goes on. Its result is
+                left as it is.
+        """
+        self._handover.need(deferred)
+
+    def when_accepting(self) -> Deferred[None]:
+        """Wait until connections may be accepted: at once, unless a predecessor serves still."""
+        return self._handover.when_accepting()
+
+    def watch_handover(self, watcher: Callable[[int], object]) -> None:
+        """Have a function told of a handover.
+
+        Args:
+            watcher: called with the pid of the process that takes over, right before that serves.
+        """
+        self._handover.watchers.append(watcher)
+
+    @property
+    def exit_status(self) -> int:
+        """With which status the process is to end: 0 if nothing was cut, 1 otherwise.
+
+        It counts what was cut in a predecessor, too, if that had not ended when this service was stopped.
+        """
+        return self._handover.status

@@ -50,12 +50,13 @@ class Notifier(Service):
         # Lines that must not be lost, and could not be sent yet.
         self._due: list[str] = []
         self._told_at = -math.inf
-        self._stopping = self._complained = False
+        self._stopping = self._complained = self._handed_over = False
         self._loop = LoopingCall(self._tick)
         self._loop.clock = service.drain.timers
         service.watch_end(self._end_moved)
         service.drain.when_draining().addCallback(self._drain_began)
         service.when_ended().addCallback(self._ended)
+        service.watch_handover(self._name_successor)
 
     @classmethod
     def from_environment(
@@ -82,13 +83,22 @@ class Notifier(Service):
         if self._server.drain.refusing:
             return
         super().startService()
-        self._due.append("READY=1")
-        self._loop.start(_SECONDS_BETWEEN_MESSAGES)
+        self._server.when_accepting().addCallback(self._accepting)
 
     def stopService(self) -> Deferred[Statistics]:
         """Wait for the server to end; fires with the final statistics."""
         super().stopService()
         return self._server.when_ended()
+
+    def _accepting(self, _: None) -> None:
+        if not self._server.drain.refusing:
+            self._due.append("READY=1")
+            self._loop.start(_SECONDS_BETWEEN_MESSAGES)
+
+    def _name_successor(self, pid: int) -> None:
+        """Tell which process is the main one from now on; the rest is for that one to say."""
+        self._send(f"MAINPID={pid}")
+        self._handed_over = True
 
     def _drain_began(self, _: None) -> None:
         ends_by = self._server.ends_by
@@ -137,6 +147,8 @@ class Notifier(Service):
         return printable(status)
 
     def _send(self, *lines: str) -> None:
+        if self._handed_over:
+            return
         message = "\n".join([*self._due, *lines])
         try:
             self._socket.sendto(message.encode(), self._address)

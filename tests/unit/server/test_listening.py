@@ -25,6 +25,7 @@ from tests.support.paths import short_folder
 from twisted_node.server import _door as door
 from twisted_node.server import _listening as listening
 from twisted_node.server._listening import Listener
+from twisted_node.server._paths import path_and_mode
 from twisted_node.testing import MemoryEndpoint
 
 # Its interfaces depend on the platform.
@@ -244,10 +245,10 @@ class AdoptedTests(ListeningTestCase):
         owner.bind(str(path))
         endpoint = self.adopt(owner)
         path.unlink()
-        self.assertIsNone(listening._path_and_mode(endpoint))
+        self.assertIsNone(path_and_mode(endpoint))
 
 
-class PathTests(ListeningTestCase):
+class OwnPathTests(ListeningTestCase):
     """The path of our own unix socket."""
 
     async def test_removed(self) -> None:

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.visitor import Visitor
 from twisted_node import Drain, DrainingService
 from twisted_node.server._connections import Connections
+from twisted_node.server._predecessor import PREDECESSOR, PredecessorEvent
 from twisted_node.server._shedding import Shedding
 from twisted_node.server._states import (
     CONNECTION,
@@ -25,6 +26,7 @@ from twisted_node.server._states import (
     ServiceEvent,
     ServiceState,
 )
+from twisted_node.server._successor import SUCCESSOR, SuccessorEvent
 
 Table = Mapping[Any, Mapping[Any, Any]]
 
@@ -60,6 +62,12 @@ EXPECTED: dict[str, tuple[Table, str, dict[Any, str]]] = {
             ServiceEvent.STOPPED: "......E.",
         },
     ),
+    "successor": (
+        SUCCESSOR,
+        "SFXG",
+        {SuccessorEvent.READY: "G...", SuccessorEvent.FAIL: "F...", SuccessorEvent.EXIT: "SX.G"},
+    ),
+    "predecessor": (PREDECESSOR, "SDG", {PredecessorEvent.GO: "D..", PredecessorEvent.LOST: "GG."}),
 }
 
 
@@ -115,22 +123,6 @@ class ConnectionLifeTests(SynchronousTestCase):
                     ConnectionEvent.LOST: visitor.leave,
                 }[event]()
                 self.assertIs(visitor.connection.state, following, (state, event))
-
-    def test_served(self) -> None:
-        """What comes in is served until the connection is finished."""
-        served = [self.in_state(state).connection.heard() for state in ConnectionState]
-        self.assertEqual(served, [True, True, False, False])
-
-    def test_client_closed(self) -> None:
-        """The end of the client's input closes a connection that is finished, and no other."""
-        told = []
-        for state in ConnectionState:
-            visitor = self.in_state(state)
-            visitor.connection.client_closed()
-            self.assertTrue(visitor.connection.input_ended)
-            self.assertIs(visitor.connection.state, state)
-            told.append("client closed" in visitor.told)
-        self.assertEqual(told, [False, False, True, True])
 
 
 class ConnectionsLifeTests(SynchronousTestCase):

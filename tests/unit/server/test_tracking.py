@@ -416,6 +416,7 @@ class ClosesByItselfTests(SynchronousTestCase):
             client.stop_reading()
             client.half_close()
             client.protocol.protocol.lineReceived(b"bye")
+            server.clock.advance(1)
             ended = server.stop() if stops else None
             self.assertFalse(client.gone)
             client.start_reading()

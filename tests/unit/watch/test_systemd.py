@@ -55,6 +55,36 @@ class NotifierTests(SynchronousTestCase):
         )
         self.assertEqual({key for each in told for key in each}, {"STATUS"})
 
+    def test_handed_over(self) -> None:
+        """The last thing it says is which process is the main one: the rest is for that one to say."""
+        self.start()
+        self.pump(0)
+        for watcher in self.service._handover.watchers:
+            watcher(77)
+        self.assertEqual(self.pump(0), [{"MAINPID": "77"}])
+        self.service.end("process 77 has taken over", lame_duck=5)
+        self.assertEqual(self.pump(20), [])
+        self.assertTrue(self.drain.ended)
+
+    def test_taking_over(self) -> None:
+        """It is silent until a predecessor lets the server accept, and says nothing at all if that ends before."""
+        self.service._handover._inheritance.waits = True
+        self.addCleanup(setattr, self.service._handover._inheritance, "waits", False)
+        self.start()
+        self.assertEqual(self.pump(20), [])
+        self.service._handover._inheritance.begin()
+        self.assertEqual(self.pump(0)[0]["READY"], "1")
+
+    def test_not_taking_over(self) -> None:
+        """A server that ends before it has accepted anything is never ready."""
+        self.service._handover._inheritance.waits = True
+        self.addCleanup(setattr, self.service._handover._inheritance, "waits", False)
+        self.start()
+        self.service.end("the predecessor does not wait")
+        self.pump(1)
+        self.service._handover._inheritance.begin()
+        self.assertEqual(self.pump(1), [])
+
     def test_draining(self) -> None:
         """A drain longer than any TimeoutStopSec is announced, and its time claimed again and again."""
         self.start()
