@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import Attribute, Interface
 
 from twisted_node.drain._waiters import Waiters
+from twisted_node.server._busy_peers import BusyPeers
 from twisted_node.server._closing import Close, GracefulClose
 from twisted_node.server._connection import Connection, Speaker
 from twisted_node.server._shedding import Shedding
@@ -62,14 +63,12 @@ class Connections:
         self._released = False
         # Whether the drain has ended, and the service ends too.
         self._drained = False
-        # Seconds on the clock: when the drain began, and when connections began to be finished. Neither has, yet.
-        self._drain_began = self._finish_began = math.inf
+        # Seconds on the clock; it has not begun yet.
+        self._drain_began = math.inf
         # The timers of all that we wait for while connections are finished. A wait is over when its timer has fired.
         self._waits: list[IDelayedCall] = []
         self._for_first_words: IDelayedCall | None = None
-        self._for_next_request: dict[Connection, IDelayedCall] = {}
-        # Peers that were active when connections began to be finished, and within how many seconds they ask again.
-        self._busy_peers: dict[object, float] = {}
+        self._busy_peers = BusyPeers(clock)
         self._for_empty: Waiters[None] = Waiters()
 
     def __len__(self) -> int:
@@ -134,9 +133,11 @@ class Connections:
         """Let go of a connection that is lost."""
         self._open.pop(connection, None)
         self._kept.discard(connection)
-        self._for_next_request.pop(connection, None)
+        self._busy_peers.forget(connection)
         if not self._open:
-            self._stop_timers()
+            for timer in self._waits:
+                if timer.active():
+                    timer.cancel()
             self._for_empty.fire(None)
 
     def keep_open(self, connection: Connection) -> None:
@@ -209,8 +210,7 @@ class Connections:
             self.release()
 
     def _begin_finishing(self) -> None:
-        self._finish_began = self.clock.seconds()
-        self._find_busy_peers()
+        self._busy_peers.find(self._open)
         if self._open:
             self._start_waiting()
         self._look_at_all()
@@ -272,7 +272,7 @@ class Connections:
             return True
         if self.state is ConnectionsState.FINISHING and (self._is_new(connection) or connection.is_receiving()):
             return True
-        return self.state is not ConnectionsState.GRACE and self._asks_again(connection)
+        return self.state is not ConnectionsState.GRACE and self._busy_peers.may_ask(connection)
 
     def _is_new(self, connection: Connection) -> bool:
         """Return whether a client has sent nothing yet, and is still waited for.
@@ -284,47 +284,16 @@ class Connections:
             return False
         if connection.opened_at >= self._drain_began:
             return True
-        return connection.opened_at >= self._drain_began - FIRST_WORDS and _runs(self._for_first_words)
-
-    def _find_busy_peers(self) -> None:
-        for connection in self._open:
-            if self._was_active(connection):
-                peer = connection.peer()
-                self._busy_peers[peer] = max(connection.asks_again_within, self._busy_peers.get(peer, 0.0))
-
-    def _was_active(self, connection: Connection) -> bool:
-        """Return whether a client was active so shortly before :meth:`finish` that it may have been asking again."""
-        return self._finish_began - connection.asks_again_within <= connection.active_at < self._finish_began
-
-    def _asks_again(self, connection: Connection) -> bool:
-        """Return whether a busy client may have been sending its next request when :meth:`finish` was called.
-
-        It was active within the ``asks_again_within`` seconds before that call, and gets as long to ask again. A client
-        with a pool of connections is busy on all of them: it may have taken one that it had not used for long.
-        """
-        if connection.active_at >= self._finish_began or not self._busy_peers:
-            return False
-        if not (within := self._busy_peers.get(connection.peer(), 0.0)):
-            return False
-        if connection not in self._for_next_request:
-            self._for_next_request[connection] = self._wait(within, connection.look_again)
-        return _runs(self._for_next_request[connection])
+        timer = self._for_first_words
+        runs = timer is not None and bool(timer.active())
+        return runs and connection.opened_at >= self._drain_began - FIRST_WORDS
 
     def _wait(self, seconds: float, over: Callable[[], None]) -> IDelayedCall:
         timer = self.clock.callLater(seconds, over)
         self._waits.append(timer)
         return timer
 
-    def _stop_timers(self) -> None:
-        for timer in self._waits:
-            if timer.active():
-                timer.cancel()
-
     def _look_at_all(self) -> None:
         if self.state not in _STAYING:
             for connection in list(self._open):
                 self.look_at(connection)
-
-
-def _runs(timer: IDelayedCall | None) -> bool:
-    return timer is not None and bool(timer.active())
