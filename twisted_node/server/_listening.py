@@ -29,14 +29,14 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_node.handover import _inheritance
+from twisted_node.handover._adopting import Adopting, adopting
+from twisted_node.handover._twisted import innermost_endpoint, keep_only_copy, leave_path_alone, own_socket
 from twisted_node.names import peer_name
-from twisted_node.server import _inheritance
-from twisted_node.server._adopting import Adopting, adopting
 from twisted_node.server._door import LONGEST_QUEUE, Door
 from twisted_node.server._handshakes import BLIND_WAIT, HandshakeWait, cookies_sent
 from twisted_node.server._paths import path_and_mode as find_path_and_mode
 from twisted_node.server._paths import path_identity
-from twisted_node.server._twisted import innermost_endpoint, keep_only_copy, leave_path_alone, own_socket
 
 __all__ = ["Listener", "close_copies", "open_listeners"]
 
