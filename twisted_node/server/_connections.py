@@ -1,7 +1,8 @@
 """The open connections of a server: which may be finished, and when.
 
 A connection whose client waits for an answer stays. One whose client is asking is waited for, for a while. Any other is
-finished once the drain has ended.
+finished once the drain has ended; after a lame duck, right before the drain begins. In the lame duck itself more and
+more are finished, each right behind an answer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from zope.interface import Attribute, Interface
 from twisted_node.drain._waiters import Waiters
 from twisted_node.server._closing import Close, GracefulClose
 from twisted_node.server._connection import Connection, Speaker
+from twisted_node.server._shedding import Shedding
 from twisted_node.server._states import CONNECTIONS, ConnectionsEvent, ConnectionsState, ConnectionState
 from twisted_node.server._twisted import watch_handshake
 
@@ -26,7 +28,10 @@ __all__ = ["FIRST_WORDS", "Connections", "IDrainingFactory"]
 FIRST_WORDS = 0.1
 
 #: The states in which no connection is finished; the usual one first, since members of an Enum are slow to compare.
-_STAYING = (ConnectionsState.OPEN, ConnectionsState.DRAINING)
+_STAYING = (ConnectionsState.OPEN, ConnectionsState.DRAINING, ConnectionsState.SHEDDING)
+
+#: The states before the drain.
+_SERVING = (ConnectionsState.OPEN, ConnectionsState.SHEDDING)
 
 
 class IDrainingFactory(Interface):
@@ -49,10 +54,14 @@ class Connections:
         self.clock = clock
         self.linger = linger
         self.state = ConnectionsState.OPEN
+        #: Whom to send away; None unless there is a lame duck, or was one.
+        self.shedding: Shedding | None = None
         self._open: dict[Connection, None] = {}
         self._kept: set[Connection] = set()
         # Whether none is kept open any more.
         self._released = False
+        # Whether the drain has ended, and the service ends too.
+        self._drained = False
         # Seconds on the clock: when the drain began, and when connections began to be finished. Neither has, yet.
         self._drain_began = self._finish_began = math.inf
         # The timers of all that we wait for while connections are finished. A wait is over when its timer has fired.
@@ -69,6 +78,11 @@ class Connections:
     @property
     def draining(self) -> bool:
         """Whether the drain has begun."""
+        return self.state not in _SERVING
+
+    @property
+    def will_end(self) -> bool:
+        """Whether a deadline is set, at which what is left is closed."""
         return self.state is not ConnectionsState.OPEN
 
     def unsent(self) -> list[Connection]:
@@ -94,7 +108,7 @@ class Connections:
             peer: as for :class:`Connection`.
         """
         if close is None:
-            close = GracefulClose(transport, self.clock, self.linger, will_be_ended=lambda: self.draining)
+            close = GracefulClose(transport, self.clock, self.linger, will_be_ended=lambda: self.will_end)
         connection = Connection(speaker, self, close, asks_again_within=asks_again_within, peer=peer)
         connection.in_handshake = watch_handshake(transport, speaker)
         return connection
@@ -125,12 +139,23 @@ class Connections:
             self._stop_timers()
             self._for_empty.fire(None)
 
+    def answered(self, connection: Connection) -> None:
+        """Perhaps send a client away with its answer, if there is a lame duck; the answer leaves only after this turn.
+
+        Not while more of its requests are here: it goes at a later answer.
+        """
+        shedding = self.shedding
+        if shedding is None or self.state is not ConnectionsState.SHEDDING:
+            return
+        if self._may_go(connection) and shedding.draw():
+            self._send_away(connection)
+
     def keep_open(self, connection: Connection) -> None:
         """Have a connection stay open beyond the drain, and for the linger once :meth:`finish` is called.
 
-        :meth:`release` ends that at once.
+        :meth:`release` ends that at once; after a lame duck it stays at least until the drain has ended.
         """
-        if not self._released:
+        if not self._released or (self.shedding is not None and not self._drained):
             self._kept.add(connection)
 
     def look_at(self, connection: Connection) -> None:
@@ -146,16 +171,55 @@ class Connections:
 
     # What the service tells.
 
+    def begin_lame_duck(self, shedding: Shedding) -> None:
+        """Send clients away from now on.
+
+        Args:
+            shedding: draws which, and when. One that began earlier is followed by this one only if this one sends
+                everybody away at once.
+        """
+        begun, self.state = self.state, CONNECTIONS[self.state][ConnectionsEvent.LAME_DUCK]
+        if self.shedding is None or shedding.at_once:
+            self.shedding = shedding
+        if begun is not self.state:
+            for connection in list(self._open):
+                connection.speaker.begin_lame_duck()
+
+    def end_lame_duck(self) -> None:
+        """Finish idle connections, right before the drain begins: what has arrived on them is still served.
+
+        A client that has just connected, and has sent nothing yet, is given a moment more.
+        """
+        if self.state is ConnectionsState.SHEDDING:
+            now = self.clock.seconds()
+            for connection in list(self._open):
+                if connection.state is not ConnectionState.NEW or connection.opened_at < now - FIRST_WORDS:
+                    self._send_away(connection)
+
     def begin_drain(self) -> None:
-        """Tell every connection that the drain has begun; none is closed yet."""
+        """Tell every connection that the drain has begun.
+
+        None is closed yet; after a lame duck, each is finished from now on as soon as it may be.
+        """
         self.state = CONNECTIONS[self.state][ConnectionsEvent.DRAIN]
         self._drain_began = self.clock.seconds()
         for connection in list(self._open):
             connection.speaker.begin_drain()
+        if self.state is ConnectionsState.FINISHING:
+            self._kept.update(connection for connection in self._open if connection.asked_to_stay)
+            self._begin_finishing()
 
     def finish(self) -> None:
         """Finish each connection as soon as it may be; those that are kept open stay for the linger."""
-        self.state = CONNECTIONS[self.state][ConnectionsEvent.FINISH]
+        begun, self.state = self.state, CONNECTIONS[self.state][ConnectionsEvent.FINISH]
+        self._drained = True
+        if begun is not self.state:
+            self._begin_finishing()
+        else:
+            # After a lame duck all but these are finished since the drain began.
+            self.release()
+
+    def _begin_finishing(self) -> None:
         self._finish_began = self.clock.seconds()
         self._find_busy_peers()
         if self._open:
@@ -197,6 +261,19 @@ class Connections:
         for connection in kept:
             if connection.is_closing and not connection.has_unsent():
                 connection.close_now()
+
+    # Whom a lame duck sends away.
+
+    def _may_go(self, connection: Connection) -> bool:
+        """Return whether a connection may be finished: its client waits for nothing, and no request is on its way."""
+        if connection.is_closing or connection not in self._open or connection.asked_to_stay:
+            return False
+        return not (connection.speaker.is_owed() or connection.speaker.is_asking() or connection.in_handshake)
+
+    def _send_away(self, connection: Connection) -> None:
+        """Finish a connection, unless more of its client's requests have arrived."""
+        if self._may_go(connection) and not connection.read_waiting() and self._may_go(connection):
+            connection.finish()
 
     # When a connection must stay.
 

@@ -125,7 +125,7 @@ class Handover:
         for listener in open_listeners():
             listener.leave_to_successor()
         lame_duck = max(self._lame_duck(), SHORTEST_LAME_DUCK)
-        self._shutdown.end(f"process {ready.pid} has taken over", lame_duck=lame_duck)
+        self._shutdown.end(f"process {ready.pid} has taken over", lame_duck=lame_duck, replaced=True)
         return ready.pid
 
     def _successor_stopped(self, seconds: float) -> None:

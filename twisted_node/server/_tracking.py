@@ -24,7 +24,7 @@ from twisted_node.names import peer_name
 from twisted_node.server._closing import GracefulClose
 from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections, IDrainingFactory
-from twisted_node.server._twisted import replace_close, restore_close
+from twisted_node.server._twisted import replace_close, restore_close, unsent_bytes
 
 __all__ = ["GenericConnection", "IDrainable", "TrackedConnection", "TrackedFactory", "tracked"]
 
@@ -97,7 +97,7 @@ class TrackedConnection(ABC):
             transport,
             connections.clock,
             connections.linger,
-            will_be_ended=lambda: connections.draining,
+            will_be_ended=lambda: connections.will_end,
             given_up=self.drain.count_undelivered,
         )
         replace_close(transport, self.lose_connection)
@@ -169,6 +169,10 @@ class TrackedConnection(ABC):
     # What the connection asks, and what a subclass knows.
 
     @abstractmethod
+    def begin_lame_duck(self) -> None:
+        """Learn that a lame duck has begun. Told once."""
+
+    @abstractmethod
     def begin_drain(self) -> None:
         """Learn that the drain has begun. Told once."""
 
@@ -213,6 +217,9 @@ class GenericConnection(TrackedConnection):
         if self._drainable is not None:
             self._drainable.became_idle = self.look_again
 
+    def begin_lame_duck(self) -> None:
+        """Do nothing: the next answer may be the last."""
+
     def begin_drain(self) -> None:
         """Tell the protocol, and hold the drain while the protocol is not idle."""
         if self._drainable is not None:
@@ -244,6 +251,9 @@ class GenericConnection(TrackedConnection):
         """Release the drain if the protocol is idle now; then check whether the connection can be finished."""
         if self._hold is not None and self.is_idle():
             self.let_go()
+        # What is written leaves the process in the reactor's next turn.
+        if self.connections.shedding is not None and unsent_bytes(self.transport):
+            self.connection.answered()
         super().look_again()
 
     def let_go(self) -> None:

@@ -7,6 +7,7 @@ function here, on Twisted's real classes: it fails when Twisted changes what the
 from __future__ import annotations
 
 import fcntl
+import socket
 import struct
 import sys
 import termios
@@ -23,6 +24,7 @@ __all__ = [
     "call_instead_of_close",
     "close_raw",
     "half_close_now",
+    "hold_back",
     "is_half_closed",
     "raw_transport",
     "read_waiting",
@@ -67,20 +69,26 @@ def untaken_bytes(transport: Any) -> int:
     return max(0, count - 1) if raw._writeDisconnected else count
 
 
-def read_waiting(transport: Any) -> None:
+def read_waiting(transport: Any) -> bool:
     """Read what waits in the kernel for a connection, in this turn; its protocol gets it as always.
 
     Nothing is read while answers pile up because the client does not read them.
+
+    Returns:
+        Whether something still waits there.
     """
     raw = raw_transport(transport)
-    if not isinstance(raw, FileDescriptor) or raw.producerPaused:
-        return
+    if not isinstance(raw, FileDescriptor):
+        return False
     for _ in range(_READS_BEFORE_CLOSE):
         if raw.disconnected or not _ask_kernel(raw, termios.FIONREAD):
-            return
+            return False
+        if raw.producerPaused:
+            break
         # doRead() returns a reason if input has ended or failed. We ignore it: the reactor will read the same again,
         # and acts on it then.
         raw.doRead()
+    return True
 
 
 def restore_half_close(transport: Any, protocol: Any) -> None:
@@ -145,6 +153,19 @@ def write_now(transport: Any, data: bytes) -> None:
         data = data[sent:] if isinstance(sent, int) else data
     if data:
         transport.write(data)
+
+
+def hold_back(raw: Any) -> None:
+    """Have the kernel send the last bytes of a connection together with our end, in one packet.
+
+    Otherwise a quick client could read its answer, find no end behind it yet, and send its next request into the end.
+    TCP on Linux only: a unix socket has no packets.
+
+    Args:
+        raw: the transport, without its wrappers; it is half-closed as soon as it has sent everything.
+    """
+    if _ON_LINUX and isinstance(raw, tcp.Connection) and raw.connected and not isinstance(raw, _UNIX):
+        raw.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 
 
 def half_close_now(raw: Any) -> None:

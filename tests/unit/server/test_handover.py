@@ -88,9 +88,12 @@ class SuccessorTests(HandoverTestCase):
         self.assertEqual(self.drain.reason, "process 77 has taken over")
 
     def test_longer_lame_duck(self) -> None:
-        """A lame duck that is longer than a second is as long as it is."""
+        """A lame duck that is longer than a second is as long as it is; clients go at their next answer."""
         self.start(lame_duck=3)
         self.hand_over()
+        shedding = self.service.connections.shedding
+        assert shedding is not None
+        self.assertEqual(shedding.chance, 1)
         self.reactor.advance(2.9)
         self.assertIs(self.drain.phase, Phase.LAME_DUCK)
         self.reactor.advance(0.2)

@@ -243,6 +243,21 @@ class ServiceLameDuckTests(ServiceTestCase):
         self.service.end("SIGTERM")
         self.assert_clean(ended)
 
+    def test_watched(self) -> None:
+        """Whoever begins the drain by a message can watch it, until it has ended; what is idle is closed at once."""
+        self.busy_client(3)
+        idle, control = self.connect(), self.connect(control=True)
+        ended = self.service.stopService()
+        control.send(message("tcp_shutdown", 1))
+        self.assertEqual((idle.closed, control.closed), (True, False))
+        for seconds in (0, 2):
+            self.clock.advance(seconds)
+            control.send(message("tcp_drain_status", 2))
+            self.assertEqual(bodies(control.received)[-1]["status"], "draining")
+        self.clock.advance(1)
+        self.assertTrue(control.closed)
+        self.assert_clean(ended)
+
     def test_drain_in_between(self) -> None:
         """Whoever begins the drain before the lame duck is over cannot push the end away, only bring it nearer."""
         for timeout, ends_by in ((100, 15), (12, 13), (0, 1)):

@@ -168,13 +168,14 @@ class RealTransportTests(TestCase):
         self.assertFalse(is_half_closed(StringTransport()))
 
     def test_read_waiting(self) -> None:
-        """What the client has sent is read in this turn; a paused producer stops that."""
-        self.client.send(b"sent")
+        """What the client has sent is read in this turn; a paused producer stops that, and it is told what is left."""
         self.transport.producerPaused = True
-        read_waiting(self.transport)
+        self.assertFalse(read_waiting(self.transport))
+        self.client.send(b"sent")
+        self.assertTrue(read_waiting(self.transport))
         self.assertEqual(self.protocol.received, b"")
         self.transport.producerPaused = False
-        read_waiting(self.transport)
+        self.assertFalse(read_waiting(self.transport))
         self.assertEqual(self.protocol.received, b"sent")
 
     def test_write_now(self) -> None:
