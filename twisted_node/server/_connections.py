@@ -7,25 +7,22 @@ more are finished, each right behind an answer.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import Attribute, Interface
 
 from twisted_node.drain._waiters import Waiters
+from twisted_node.server._askers import FIRST_WORDS, Askers
 from twisted_node.server._closing import Close, GracefulClose
 from twisted_node.server._connection import Connection, Speaker
 from twisted_node.server._shedding import Shedding
 from twisted_node.server._states import CONNECTIONS, ConnectionsEvent, ConnectionsState, ConnectionState
 from twisted_node.server._twisted import watch_handshake
 
-__all__ = ["FIRST_WORDS", "Connections", "IDrainingFactory"]
-
-#: How many seconds a client that has just connected gets to send its first bytes.
-FIRST_WORDS = 0.1
+__all__ = ["Connections", "IDrainingFactory"]
 
 #: The states in which no connection is finished; the usual one first, since members of an Enum are slow to compare.
 _STAYING = (ConnectionsState.OPEN, ConnectionsState.DRAINING, ConnectionsState.SHEDDING)
@@ -62,14 +59,7 @@ class Connections:
         self._released = False
         # Whether the drain has ended, and the service ends too.
         self._drained = False
-        # Seconds on the clock: when the drain began, and when connections began to be finished. Neither has, yet.
-        self._drain_began = self._finish_began = math.inf
-        # The timers of all that we wait for while connections are finished. A wait is over when its timer has fired.
-        self._waits: list[IDelayedCall] = []
-        self._for_first_words: IDelayedCall | None = None
-        self._for_next_request: dict[Connection, IDelayedCall] = {}
-        # Peers that were active when connections began to be finished, and within how many seconds they ask again.
-        self._busy_peers: dict[object, float] = {}
+        self._askers = Askers(clock)
         self._for_empty: Waiters[None] = Waiters()
 
     def __len__(self) -> int:
@@ -134,9 +124,9 @@ class Connections:
         """Let go of a connection that is lost."""
         self._open.pop(connection, None)
         self._kept.discard(connection)
-        self._for_next_request.pop(connection, None)
+        self._askers.forget(connection)
         if not self._open:
-            self._stop_timers()
+            self._askers.stop()
             self._for_empty.fire(None)
 
     def answered(self, connection: Connection) -> None:
@@ -202,7 +192,7 @@ class Connections:
         None is closed yet; after a lame duck, each is finished from now on as soon as it may be.
         """
         self.state = CONNECTIONS[self.state][ConnectionsEvent.DRAIN]
-        self._drain_began = self.clock.seconds()
+        self._askers.begin_drain()
         for connection in list(self._open):
             connection.speaker.begin_drain()
         if self.state is ConnectionsState.FINISHING:
@@ -220,8 +210,7 @@ class Connections:
             self.release()
 
     def _begin_finishing(self) -> None:
-        self._finish_began = self.clock.seconds()
-        self._find_busy_peers()
+        self._askers.begin_finishing(self._open)
         if self._open:
             self._start_waiting()
         self._look_at_all()
@@ -254,7 +243,7 @@ class Connections:
         that is not decided, so we wait another linger.
         """
         if any(connection not in self._kept and connection.has_unsent() for connection in self._open):
-            self._wait(max(self.linger, FIRST_WORDS), self._keep_no_longer)
+            self._askers.wait(max(self.linger, FIRST_WORDS), self._keep_no_longer)
             return
         kept = list(self._kept)
         self.release()
@@ -280,75 +269,18 @@ class Connections:
     def _start_waiting(self) -> None:
         """Limit the time of the connections that are kept open, and of the clients that are asking."""
         if not self._released:
-            self._wait(self.linger, self._keep_no_longer)
-        # These limits count from the beginning of the drain, so that much has passed.
-        drained_for = self.clock.seconds() - self._drain_began
-        if drained_for < FIRST_WORDS:
-            self._for_first_words = self._wait(FIRST_WORDS - drained_for, self._look_at_all)
-        if drained_for < self.linger:
-            self._wait(self.linger - drained_for, self.lose_patience)
-        else:
-            self.lose_patience()
+            self._askers.wait(self.linger, self._keep_no_longer)
+        self._askers.limit(self.linger, self._look_at_all, self.lose_patience)
 
     def _must_wait(self, connection: Connection) -> bool:
         """Return whether a connection's client is owed something, or may be about to ask."""
         if connection.speaker.is_owed():
             return True
-        if self.state is ConnectionsState.FINISHING and (self._is_new(connection) or connection.is_receiving()):
+        if self.state is ConnectionsState.FINISHING and (self._askers.is_new(connection) or connection.is_receiving()):
             return True
-        return self.state is not ConnectionsState.GRACE and self._asks_again(connection)
-
-    def _is_new(self, connection: Connection) -> bool:
-        """Return whether a client has sent nothing yet, and is still waited for.
-
-        A client that we accepted after the drain had begun is waited for as long as any client that is asking. One
-        that we accepted shortly before is waited for only until FIRST_WORDS seconds after the drain began.
-        """
-        if connection.state is not ConnectionState.NEW:
-            return False
-        if connection.opened_at >= self._drain_began:
-            return True
-        return connection.opened_at >= self._drain_began - FIRST_WORDS and _runs(self._for_first_words)
-
-    def _find_busy_peers(self) -> None:
-        for connection in self._open:
-            if self._was_active(connection):
-                peer = connection.peer()
-                self._busy_peers[peer] = max(connection.asks_again_within, self._busy_peers.get(peer, 0.0))
-
-    def _was_active(self, connection: Connection) -> bool:
-        """Return whether a client was active so shortly before :meth:`finish` that it may have been asking again."""
-        return self._finish_began - connection.asks_again_within <= connection.active_at < self._finish_began
-
-    def _asks_again(self, connection: Connection) -> bool:
-        """Return whether a busy client may have been sending its next request when :meth:`finish` was called.
-
-        It was active within the ``asks_again_within`` seconds before that call, and gets as long to ask again. A client
-        with a pool of connections is busy on all of them: it may have taken one that it had not used for long.
-        """
-        if connection.active_at >= self._finish_began or not self._busy_peers:
-            return False
-        if not (within := self._busy_peers.get(connection.peer(), 0.0)):
-            return False
-        if connection not in self._for_next_request:
-            self._for_next_request[connection] = self._wait(within, connection.look_again)
-        return _runs(self._for_next_request[connection])
-
-    def _wait(self, seconds: float, over: Callable[[], None]) -> IDelayedCall:
-        timer = self.clock.callLater(seconds, over)
-        self._waits.append(timer)
-        return timer
-
-    def _stop_timers(self) -> None:
-        for timer in self._waits:
-            if timer.active():
-                timer.cancel()
+        return self.state is not ConnectionsState.GRACE and self._askers.asks_again(connection)
 
     def _look_at_all(self) -> None:
         if self.state not in _STAYING:
             for connection in list(self._open):
                 self.look_at(connection)
-
-
-def _runs(timer: IDelayedCall | None) -> bool:
-    return timer is not None and bool(timer.active())
