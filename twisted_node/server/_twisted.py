@@ -12,6 +12,7 @@ import struct
 import sys
 import termios
 from collections.abc import Callable
+from select import POLLIN, poll
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -21,6 +22,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import alsoProvides
 
 __all__ = [
+    "accept_waiting",
     "call_instead_of_close",
     "close_raw",
     "half_close_now",
@@ -259,3 +261,21 @@ def close_raw(raw: Any) -> None:
         FileDescriptor.loseConnection(raw)
     else:
         raw.loseConnection()
+
+
+def accept_waiting(port: tcp.Port, at_most: int) -> int:
+    """Accept whoever waits in the queue; return how many.
+
+    Args:
+        port: listens.
+        at_most: how many, even if new ones keep coming.
+    """
+    waiting = poll()
+    waiting.register(port.socket, POLLIN)
+    for accepted in range(at_most):
+        if not waiting.poll(0):
+            return accepted
+        # Otherwise Twisted accepts up to 100 at once.
+        port.numberAccepts = 1
+        port.doRead()
+    return at_most

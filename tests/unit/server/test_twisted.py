@@ -26,6 +26,7 @@ from zope.interface import implementer
 
 from tests.support.certificates import Certificates
 from twisted_node.server._twisted import (
+    accept_waiting,
     call_instead_of_close,
     close_raw,
     half_close_now,
@@ -358,3 +359,20 @@ class FakePort:
 
 
 PORT: Any = FakePort()
+
+
+class AcceptingTests(TestCase):
+    """A port with clients in its queue."""
+
+    def test_accept_waiting(self) -> None:
+        """One client is accepted at a time, and no more than asked for."""
+        accepted: list[object] = []
+        factory = ServerFactory()
+        factory.noisy = False
+        factory.buildProtocol = accepted.append  # type: ignore[method-assign, assignment] # the client is not wanted
+        port: tcp.Port = REACTOR.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        for _ in range(3):
+            self.addCleanup(socket.create_connection(("127.0.0.1", port.getHost().port)).close)
+        self.assertEqual((accept_waiting(port, 2), len(accepted)), (2, 2))
+        self.assertEqual((accept_waiting(port, 2), len(accepted)), (1, 3))

@@ -19,7 +19,7 @@ from wsproto.events import Request as UpgradeRequest
 from tests.support.documents import namespace
 from tests.support.transports import MemoryTransport
 from tests.support.web import WebTests, get, statuses
-from twisted_node.server._tracking import TrackedFactory
+from twisted_node.server._any_factory import TrackedFactory
 from twisted_node.testing import MemoryClient, MemoryServer
 from twisted_node.web import DrainingSite
 
