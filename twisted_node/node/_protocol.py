@@ -191,6 +191,8 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
             self.resetTimeout()
             self.transport.write(line)
             self.connection.was_active()
+            if self._connections.shedding is not None:
+                self.connection.answered()
             self._look_again()
 
     def keep_open(self) -> None:
@@ -198,6 +200,9 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         self.connection.keep_open()
 
     # What the connection asks.
+
+    def begin_lame_duck(self) -> None:
+        """Do nothing: the next answer may be the last."""
 
     def begin_drain(self) -> None:
         """Do nothing: the node refuses by itself."""
@@ -231,8 +236,12 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
                 if self.connection.state is _GONE:
                     # A handler has had the connection closed.
                     self.requests.drain.count_undelivered(len(answers))
-                elif answers:
+                elif answers and self._connections.shedding is None:
                     write_now(self.transport, b"".join(answers))
+                elif answers:
+                    # Not now: the end may go with it.
+                    self.transport.write(b"".join(answers))
+                    self.connection.answered()
         self._look_again()
 
     def _look_again(self) -> None:
