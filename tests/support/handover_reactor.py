@@ -14,7 +14,7 @@ from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
-from twisted_node.server._start import Start
+from twisted_node.handover._start import Start
 
 #: How a process was started that anybody may take the place of.
 START = Start(

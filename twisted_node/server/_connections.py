@@ -7,26 +7,22 @@ more are finished, each right behind an answer.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import Attribute, Interface
 
 from twisted_node.drain._waiters import Waiters
-from twisted_node.server._busy_peers import BusyPeers
+from twisted_node.server._askers import FIRST_WORDS, Askers
 from twisted_node.server._closing import Close, GracefulClose
 from twisted_node.server._connection import Connection, Speaker
 from twisted_node.server._shedding import Shedding
 from twisted_node.server._states import CONNECTIONS, ConnectionsEvent, ConnectionsState, ConnectionState
 from twisted_node.server._twisted import watch_handshake
 
-__all__ = ["FIRST_WORDS", "Connections", "IDrainingFactory"]
-
-#: How many seconds a client that has just connected gets to send its first bytes.
-FIRST_WORDS = 0.1
+__all__ = ["Connections", "IDrainingFactory"]
 
 #: The states in which no connection is finished; the usual one first, since members of an Enum are slow to compare.
 _STAYING = (ConnectionsState.OPEN, ConnectionsState.DRAINING, ConnectionsState.SHEDDING)
@@ -63,12 +59,7 @@ class Connections:
         self._released = False
         # Whether the drain has ended, and the service ends too.
         self._drained = False
-        # Seconds on the clock; it has not begun yet.
-        self._drain_began = math.inf
-        # The timers of all that we wait for while connections are finished. A wait is over when its timer has fired.
-        self._waits: list[IDelayedCall] = []
-        self._for_first_words: IDelayedCall | None = None
-        self._busy_peers = BusyPeers(clock)
+        self._askers = Askers(clock)
         self._for_empty: Waiters[None] = Waiters()
 
     def __len__(self) -> int:
@@ -133,11 +124,9 @@ class Connections:
         """Let go of a connection that is lost."""
         self._open.pop(connection, None)
         self._kept.discard(connection)
-        self._busy_peers.forget(connection)
+        self._askers.forget(connection)
         if not self._open:
-            for timer in self._waits:
-                if timer.active():
-                    timer.cancel()
+            self._askers.stop()
             self._for_empty.fire(None)
 
     def keep_open(self, connection: Connection) -> None:
@@ -192,7 +181,7 @@ class Connections:
         None is closed yet; after a lame duck, each is finished from now on as soon as it may be.
         """
         self.state = CONNECTIONS[self.state][ConnectionsEvent.DRAIN]
-        self._drain_began = self.clock.seconds()
+        self._askers.begin_drain()
         for connection in list(self._open):
             connection.speaker.begin_drain()
         if self.state is ConnectionsState.FINISHING:
@@ -210,7 +199,7 @@ class Connections:
             self.release()
 
     def _begin_finishing(self) -> None:
-        self._busy_peers.find(self._open)
+        self._askers.begin_finishing(self._open)
         if self._open:
             self._start_waiting()
         self._look_at_all()
@@ -243,7 +232,7 @@ class Connections:
         that is not decided, so we wait another linger.
         """
         if any(connection not in self._kept and connection.has_unsent() for connection in self._open):
-            self._wait(max(self.linger, FIRST_WORDS), self._keep_no_longer)
+            self._askers.wait(max(self.linger, FIRST_WORDS), self._keep_no_longer)
             return
         kept = list(self._kept)
         self.release()
@@ -256,42 +245,16 @@ class Connections:
     def _start_waiting(self) -> None:
         """Limit the time of the connections that are kept open, and of the clients that are asking."""
         if not self._released:
-            self._wait(self.linger, self._keep_no_longer)
-        # These limits count from the beginning of the drain, so that much has passed.
-        drained_for = self.clock.seconds() - self._drain_began
-        if drained_for < FIRST_WORDS:
-            self._for_first_words = self._wait(FIRST_WORDS - drained_for, self._look_at_all)
-        if drained_for < self.linger:
-            self._wait(self.linger - drained_for, self.lose_patience)
-        else:
-            self.lose_patience()
+            self._askers.wait(self.linger, self._keep_no_longer)
+        self._askers.limit(self.linger, self._look_at_all, self.lose_patience)
 
     def _must_wait(self, connection: Connection) -> bool:
         """Return whether a connection's client is owed something, or may be about to ask."""
         if connection.speaker.is_owed():
             return True
-        if self.state is ConnectionsState.FINISHING and (self._is_new(connection) or connection.is_receiving()):
+        if self.state is ConnectionsState.FINISHING and (self._askers.is_new(connection) or connection.is_receiving()):
             return True
-        return self.state is not ConnectionsState.GRACE and self._busy_peers.may_ask(connection)
-
-    def _is_new(self, connection: Connection) -> bool:
-        """Return whether a client has sent nothing yet, and is still waited for.
-
-        A client that we accepted after the drain had begun is waited for as long as any client that is asking. One
-        that we accepted shortly before is waited for only until FIRST_WORDS seconds after the drain began.
-        """
-        if connection.state is not ConnectionState.NEW:
-            return False
-        if connection.opened_at >= self._drain_began:
-            return True
-        timer = self._for_first_words
-        runs = timer is not None and bool(timer.active())
-        return runs and connection.opened_at >= self._drain_began - FIRST_WORDS
-
-    def _wait(self, seconds: float, over: Callable[[], None]) -> IDelayedCall:
-        timer = self.clock.callLater(seconds, over)
-        self._waits.append(timer)
-        return timer
+        return self.state is not ConnectionsState.GRACE and self._askers.asks_again(connection)
 
     def _look_at_all(self) -> None:
         if self.state not in _STAYING:

@@ -13,13 +13,13 @@ from twisted.logger import Logger
 from twisted_node._seconds import check_seconds
 from twisted_node._typing import AnyEndpoint, AnyFactory
 from twisted_node.drain import Drain, Statistics
+from twisted_node.server._any_factory import tracked
 from twisted_node.server._checks import binds_tcp, check_drain, check_endpoint_and_factory
 from twisted_node.server._connections import Connections
 from twisted_node.server._handover import PATIENCE, Handover
 from twisted_node.server._listening import Listener
 from twisted_node.server._shutdown import Shutdown
 from twisted_node.server._states import ServiceState
-from twisted_node.server._tracking import tracked
 
 __all__ = ["DrainingService"]
 

@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.lines import bodies, message
 from tests.support.memory import House
 from tests.support.visitor import Visitor
-from twisted_node.server._connections import FIRST_WORDS, Connections
+from twisted_node.server._askers import FIRST_WORDS
+from twisted_node.server._connections import Connections
 
 #: What a connection is told that is finished: when it may say its last words, and that its transport shall close.
 FINISHED = ["last words", "close"]

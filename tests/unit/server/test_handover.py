@@ -17,8 +17,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.handover_reactor import START, HandoverReactor
 from twisted_node import Drain, DrainingService, HandoverError, MisuseError, Phase
-from twisted_node.server import _handover, _inheritance, _line, _listening, _supervisors
-from twisted_node.server._inheritance import Inheritance
+from twisted_node.handover import _inheritance, _line, _supervisors
+from twisted_node.handover._inheritance import Inheritance
+from twisted_node.server import _handover, _listening
 from twisted_node.testing import MemoryEndpoint
 
 # Its interfaces depend on the platform.

@@ -12,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.visitor import Visitor
 from twisted_node import Drain, DrainingService
+from twisted_node.handover._predecessor import PREDECESSOR, PredecessorEvent
+from twisted_node.handover._successor import SUCCESSOR, SuccessorEvent
 from twisted_node.server._connections import Connections
-from twisted_node.server._predecessor import PREDECESSOR, PredecessorEvent
 from twisted_node.server._shedding import Shedding
 from twisted_node.server._states import (
     CONNECTION,
@@ -26,7 +27,6 @@ from twisted_node.server._states import (
     ServiceEvent,
     ServiceState,
 )
-from twisted_node.server._successor import SUCCESSOR, SuccessorEvent
 
 Table = Mapping[Any, Mapping[Any, Any]]
 

@@ -21,7 +21,7 @@ from tests.support.documents import namespace
 from tests.support.transports import MemoryTransport
 from tests.support.web import WebTests, get, statuses
 from twisted_node import Drain
-from twisted_node.server._tracking import TrackedFactory
+from twisted_node.server._any_factory import TrackedFactory
 from twisted_node.testing import MemoryClient, MemoryServer
 from twisted_node.web import DrainingSite
 from twisted_node.web._websocket import Farewell
