@@ -191,8 +191,8 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
             self.resetTimeout()
             self.transport.write(line)
             self.connection.was_active()
-            if self._connections.shedding is not None:
-                self.connection.answered()
+            if (shedding := self._connections.shedding) is not None:
+                shedding.answered(self.connection)
             self._look_again()
 
     def keep_open(self) -> None:
@@ -236,12 +236,14 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
                 if self.connection.state is _GONE:
                     # A handler has had the connection closed.
                     self.requests.drain.count_undelivered(len(answers))
-                elif answers and self._connections.shedding is None:
-                    write_now(self.transport, b"".join(answers))
                 elif answers:
-                    # Not now: the end may go with it.
-                    self.transport.write(b"".join(answers))
-                    self.connection.answered()
+                    shedding = self._connections.shedding
+                    if shedding is None:
+                        write_now(self.transport, b"".join(answers))
+                    else:
+                        # Not now: the end may go with it.
+                        self.transport.write(b"".join(answers))
+                        shedding.answered(self.connection)
         self._look_again()
 
     def _look_again(self) -> None:

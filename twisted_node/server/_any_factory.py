@@ -92,8 +92,8 @@ class GenericConnection(TrackedConnection):
         if self._hold is not None and self.is_idle():
             self.let_go()
         # What is written leaves the process in the reactor's next turn.
-        if self.connections.shedding is not None and unsent_bytes(self.transport):
-            self.connection.answered()
+        if (shedding := self.connections.shedding) is not None and unsent_bytes(self.transport):
+            shedding.answered(self.connection)
         super().look_again()
 
     def let_go(self) -> None:

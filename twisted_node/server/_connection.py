@@ -57,9 +57,6 @@ class AllConnections(Protocol):
     def look_at(self, connection: Connection) -> None:
         """Finish a connection if it may be."""
 
-    def answered(self, connection: Connection) -> None:
-        """Learn that an answer was written that leaves the process only after this turn."""
-
     def keep_open(self, connection: Connection) -> None:
         """Have a connection stay open beyond the drain."""
 
@@ -142,10 +139,6 @@ class Connection:
         self.in_handshake = False
         now = self._connections.clock.seconds()
         self.opened_at = now + (now - self.opened_at)
-
-    def answered(self) -> None:
-        """Learn that an answer was written, and has not left the process yet: in a lame duck the end may go with it."""
-        self._connections.answered(self)
 
     def look_again(self) -> None:
         """Check whether the connection can be finished now, because something on it has changed."""

@@ -129,17 +129,6 @@ class Connections:
             self._askers.stop()
             self._for_empty.fire(None)
 
-    def answered(self, connection: Connection) -> None:
-        """Perhaps send a client away with its answer, if there is a lame duck; the answer leaves only after this turn.
-
-        Not while more of its requests are here: it goes at a later answer.
-        """
-        shedding = self.shedding
-        if shedding is None or self.state is not ConnectionsState.SHEDDING:
-            return
-        if self._may_go(connection) and shedding.draw():
-            self._send_away(connection)
-
     def keep_open(self, connection: Connection) -> None:
         """Have a connection stay open beyond the drain, and for the linger once :meth:`finish` is called.
 
@@ -180,11 +169,11 @@ class Connections:
 
         A client that has just connected, and has sent nothing yet, is given a moment more.
         """
-        if self.state is ConnectionsState.SHEDDING:
-            now = self.clock.seconds()
+        if self.shedding is not None:
+            opened_by = self.clock.seconds() - FIRST_WORDS
             for connection in list(self._open):
-                if connection.state is not ConnectionState.NEW or connection.opened_at < now - FIRST_WORDS:
-                    self._send_away(connection)
+                if connection.state is not ConnectionState.NEW or connection.opened_at < opened_by:
+                    self.shedding.send_away(connection)
 
     def begin_drain(self) -> None:
         """Tell every connection that the drain has begun.
@@ -250,19 +239,6 @@ class Connections:
         for connection in kept:
             if connection.is_closing and not connection.has_unsent():
                 connection.close_now()
-
-    # Whom a lame duck sends away.
-
-    def _may_go(self, connection: Connection) -> bool:
-        """Return whether a connection may be finished: its client waits for nothing, and no request is on its way."""
-        if connection.is_closing or connection not in self._open or connection.asked_to_stay:
-            return False
-        return not (connection.speaker.is_owed() or connection.speaker.is_asking() or connection.in_handshake)
-
-    def _send_away(self, connection: Connection) -> None:
-        """Finish a connection, unless more of its client's requests have arrived."""
-        if self._may_go(connection) and not connection.read_waiting() and self._may_go(connection):
-            connection.finish()
 
     # When a connection must stay.
 

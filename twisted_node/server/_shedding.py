@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted_node.drain import Drain
+from twisted_node.server._connection import Connection
 
 __all__ = ["Shedding"]
 
@@ -34,6 +35,22 @@ class Shedding:
             return 1.0
         return (now - self._began) / (ends - self._began)
 
+    def answered(self, connection: Connection) -> None:
+        """Perhaps send a client away with its answer, unless the lame duck is over.
+
+        Not while more of its requests are here: it goes at a later answer.
+
+        Args:
+            connection: on which an answer was written that leaves the process only after this turn.
+        """
+        if self._drain.lame_duck_ends is not None and _is_idle(connection) and self.draw():
+            self.send_away(connection)
+
+    def send_away(self, connection: Connection) -> None:
+        """Finish a connection that is idle; first what has arrived on it is read and served."""
+        if _is_idle(connection) and not connection.read_waiting() and _is_idle(connection):
+            connection.finish()
+
     def draw(self) -> bool:
         """Draw whether a client is sent away at an answer that is written now."""
         return self._random() < self.chance
@@ -42,3 +59,10 @@ class Shedding:
         """Draw when to send away a client that gets no answers: in how many seconds, evenly up to the end."""
         ends = self._drain.lame_duck_ends
         return 0.0 if ends is None else self._random() * max(0.0, ends - self._drain.monotonic())
+
+
+def _is_idle(connection: Connection) -> bool:
+    """Return whether a connection may be finished: its client waits for nothing, and no request is on its way."""
+    if connection.is_closing or connection.asked_to_stay or connection.in_handshake:
+        return False
+    return not (connection.speaker.is_owed() or connection.speaker.is_asking())

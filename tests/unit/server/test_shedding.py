@@ -84,6 +84,7 @@ class ConnectionsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.drain = Drain(self.clock, self.clock.seconds)
+        self.drain.lame_duck(60, 60)
         self.connections = Connections(self.clock, linger=2)
         self.visitors: list[Visitor] = []
 
@@ -96,6 +97,11 @@ class ConnectionsTests(SynchronousTestCase):
         self.visitors.append(visitor)
         return visitor
 
+    def answer(self, visitor: Visitor) -> None:
+        """Have the visitor get an answer."""
+        assert self.connections.shedding is not None
+        self.connections.shedding.answered(visitor.connection)
+
     def begin(self, number: float = 0.0, *, at_once: bool = True) -> None:
         self.connections.release()
         self.connections.begin_lame_duck(Shedding(self.drain, Draws(number), at_once=at_once))
@@ -107,32 +113,26 @@ class ConnectionsTests(SynchronousTestCase):
     def gone(self, visitor: Visitor) -> bool:
         return "close" in visitor.told
 
-    def test_serving(self) -> None:
-        """While a server serves, an answer ends no connection."""
-        visitor = self.open()
-        visitor.connection.answered()
-        self.assertEqual(visitor.told, [])
-
     def test_answered(self) -> None:
         """In a lame duck an answer may; one that was only looked at stays."""
         answered, silent = self.open(), self.open()
         self.begin()
-        answered.connection.answered()
+        self.answer(answered)
         silent.connection.look_again()
         self.assertEqual((answered.told, silent.told), (["lame duck", "last words", "close"], ["lame duck"]))
-        answered.connection.answered()
+        self.answer(answered)
         self.assertEqual(answered.told.count("close"), 1)
 
     def test_drawn(self) -> None:
-        """It is drawn for each answer."""
+        """It is drawn for each answer, until the drain begins."""
         self.drain.lame_duck(10, 20)
         visitor = self.open()
         self.begin(0.5, at_once=False)
         for _ in range(6):
-            visitor.connection.answered()
+            self.answer(visitor)
             self.assertFalse(self.gone(visitor))
             self.clock.advance(1)
-        visitor.connection.answered()
+        self.answer(visitor)
         self.assertTrue(self.gone(visitor))
 
     def test_more_is_here(self) -> None:
@@ -148,7 +148,7 @@ class ConnectionsTests(SynchronousTestCase):
         visitors[-1].connection.in_handshake = True
         self.begin()
         for visitor in visitors:
-            visitor.connection.answered()
+            self.answer(visitor)
             self.assertEqual(visitor.told, ["lame duck"])
 
     def test_second(self) -> None:
@@ -158,10 +158,10 @@ class ConnectionsTests(SynchronousTestCase):
         self.begin(0.9, at_once=False)
         self.clock.advance(5)
         self.begin(0.0, at_once=False)
-        visitor.connection.answered()
+        self.answer(visitor)
         self.assertEqual(visitor.told, ["lame duck"])
         self.begin(0.9)
-        visitor.connection.answered()
+        self.answer(visitor)
         self.assertTrue(self.gone(visitor))
 
     def test_end(self) -> None:
@@ -206,7 +206,7 @@ class ConnectionsTests(SynchronousTestCase):
         """One that asked to stay open sees the end of the drain, whenever it asked."""
         before, after = self.open(kept=True), self.open(owed=True)
         self.begin()
-        before.connection.answered()
+        self.answer(before)
         self.end()
         after.connection.keep_open()
         after.owed = False
@@ -248,9 +248,11 @@ class ServiceTests(SynchronousTestCase):
     def test_stopped(self) -> None:
         """The chance grows over the lame duck of a stop, by the given source."""
         self.service.stopService()
+        shedding = self.service.connections.shedding
+        assert shedding is not None
         for seconds, told in ((5.0, []), (0.1, ["last words", "close"])):
             self.clock.advance(seconds)
-            self.visitor.connection.answered()
+            shedding.answered(self.visitor.connection)
             self.assertEqual(self.visitor.told, ["lame duck", *told])
 
     def test_replaced(self) -> None:

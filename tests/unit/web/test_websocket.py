@@ -7,9 +7,10 @@ from unittest import SkipTest
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from wsproto import ConnectionType, WSConnection
@@ -19,9 +20,11 @@ from wsproto.events import Request as UpgradeRequest
 from tests.support.documents import namespace
 from tests.support.transports import MemoryTransport
 from tests.support.web import WebTests, get, statuses
+from twisted_node import Drain
 from twisted_node.server._any_factory import TrackedFactory
 from twisted_node.testing import MemoryClient, MemoryServer
 from twisted_node.web import DrainingSite
+from twisted_node.web._websocket import Farewell
 
 WebSocketResource: Any
 try:
@@ -51,6 +54,36 @@ class Echo:
 
     def connectionLost(self, reason: Failure) -> None:
         self.lost += 1
+
+
+class FarewellTests(SynchronousTestCase):
+    """When websockets are due in a lame duck."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.drain = Drain(self.clock, self.clock.seconds)
+        self.farewell = Farewell(self.drain)
+
+    def test_moments(self) -> None:
+        """Each has its time; those of nearly the same leave together, and share one timer."""
+        early, soon, late = (self.farewell.when_due_after(delay) for delay in (0.51, 0.52, 0.97))
+        self.assertEqual(len(self.clock.getDelayedCalls()), 2)
+        self.clock.advance(0.5)
+        self.assertNoResult(early)
+        self.clock.advance(0.05)
+        self.successResultOf(early)
+        self.successResultOf(soon)
+        self.assertNoResult(late)
+        self.clock.advance(0.45)
+        self.successResultOf(late)
+
+    def test_drain(self) -> None:
+        """Once the drain has begun none is due in this way, and no timer runs."""
+        due = [self.farewell.when_due_after(delay) for delay in (0.0, 1.0)]
+        self.drain.begin(10)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        for each in due:
+            self.assertNoResult(each)
 
 
 class WebSocketTests(WebTests):
