@@ -85,6 +85,10 @@ class ReplaceTests(SynchronousTestCase):
         self.service = DrainingService(self.drain, lame_duck=5)
         for number in (*SIGNALS, REPLACE_SIGNAL):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
+        # What is closed in a child is not this process's to lose.
+        self.addCleanup(signal.set_wakeup_fd, signal.set_wakeup_fd(-1))
+        self.patch(process, "close_copies", lambda: None)
+        self.patch(process, "close_lines", lambda: None)
         signal.signal(REPLACE_SIGNAL, signal.SIG_DFL)
 
     def start(self) -> Any:
@@ -130,10 +134,6 @@ class ReplaceTests(SynchronousTestCase):
     def test_forked_child(self) -> None:
         """A child handles it as before."""
         owner = self.start()
-        wakeup = signal.set_wakeup_fd(-1)
-        self.addCleanup(signal.set_wakeup_fd, wakeup)
-        self.patch(process, "close_copies", lambda: None)
-        self.patch(process, "close_lines", lambda: None)
         owner._disown()
         self.assertIs(signal.getsignal(REPLACE_SIGNAL), signal.SIG_DFL)
 
