@@ -116,10 +116,12 @@ class BadReleaseTests(FailureTestCase):
         release = Release(self.path())
         process = self.start(release)
         port = process.port()
-        release.write("time.sleep(1000)")
+        release.write("print('it hangs', file=sys.stderr, flush=True); time.sleep(1000)")
         process.signal(signal.SIGUSR2)
         pid = int(process.wait_for_log(r"process (\d+) is to take the place")[1])
         self.assertEqual(self.refusal(process), f"process {pid} is to take its place already")
+        # A signal that comes between fork and exec would be lost.
+        process.wait_for_log("it hangs")
         os.kill(pid, signal.SIGTERM)
         process.wait_for_log("it was ended by SIGTERM before it was ready")
         self.ask(port)
