@@ -61,6 +61,7 @@ class Handover:
     def __init__(self, drain: Drain, shutdown: _Shutdown, lame_duck: Callable[[], float]) -> None:
         #: Called with the pid of the successor, right before it is told to go.
         self.watchers: list[Callable[[int], object]] = []
+        self._tells_systemd = False
         self._drain = drain
         self._shutdown = shutdown
         self._lame_duck = lame_duck
@@ -81,6 +82,11 @@ class Handover:
         return self._inheritance.when_our_turn()
 
     # To a successor.
+
+    def watch(self, watcher: Callable[[int], object], *, tells_systemd: bool) -> None:
+        """Have a function told of a handover, as ``DrainingService.watch_handover`` explains."""
+        self.watchers.append(watcher)
+        self._tells_systemd |= tells_systemd
 
     def replace(self, patience: float) -> Deferred[int]:
         """Have another process take the place of this one, as ``DrainingService.replace`` explains."""
@@ -117,7 +123,7 @@ class Handover:
         if any(listener.fileno() < 0 for listener in open_listeners()):
             why = "standard input cannot be handed on; stop this process and start the new one instead"
             return HandoverError(why, ErrorCode.NOT_SUPPORTED)
-        why = self._why_not_handed_on() or why_not_replaceable(START, tells_systemd=bool(self.watchers))
+        why = self._why_not_handed_on() or why_not_replaceable(START, tells_systemd=self._tells_systemd)
         return None if why is None else HandoverError(why, ErrorCode.PRECONDITION_FAILED)
 
     def _why_not_now(self) -> str | None:

@@ -198,6 +198,15 @@ class SuccessorTests(HandoverTestCase):
         self.patch(_supervisors, "own_pidfile", lambda: "x.pid")
         self.assertIn("the pidfile x.pid", self.why_not(self.service.replace(), NOT_HERE))
 
+    def test_untold_systemd(self) -> None:
+        """Whoever watches a handover need not be somebody who tells systemd of it."""
+        self.patch(_handover, "START", type(START)(100, 99, "python", ("python",), "/", {b"NOTIFY_SOCKET": b"/run/x"}))
+        self.start()
+        self.service.watch_handover(lambda _: None)
+        self.assertIn("nobody here tells systemd", self.why_not(self.service.replace(), NOT_HERE))
+        self.service.watch_handover(lambda _: None, tells_systemd=True)
+        self.assertEqual(self.hand_over(), 77)
+
     def test_sockets_of_others(self) -> None:
         """A socket that somebody else has opened keeps its number, whether we listen with it or not."""
         environment = {b"LISTEN_PID": b"100", b"LISTEN_FDS": b"0"}
