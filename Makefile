@@ -6,7 +6,7 @@ BIN := .venv/bin
 # How many tests run at a time, where they may run side by side.
 JOBS ?= $(shell nproc)
 
-.PHONY: run quick test lint types trial matrix bench bench-shutdown clean
+.PHONY: run quick test lint types trial matrix bench bench-restart bench-shutdown clean
 SIDE_BY_SIDE := tests.unit tests.documents tests.packaging tests.processes
 
 run: .venv/bin/twistd
@@ -47,6 +47,14 @@ bench: .venv/bench
 # measure at a distance.
 bench-shutdown: .venv/bench
 	$(BIN)/python -m benchmarks.shutdown --stops 10 --write
+
+# About 25 minutes; writes docs/restart.md, as far as it is measured, and its picture. Debian would start what it installs:
+# it is not to at this runlevel.
+bench-restart: .venv/bench
+	@export PATH="$$PATH:/usr/sbin:/sbin"; { command -v haproxy && command -v nginx; } >/dev/null || \
+	{ apt-get update && RUNLEVEL=1 apt-get install -y haproxy nginx-light; } >&2 || \
+	{ echo "haproxy and nginx are needed: as root, apt-get install haproxy nginx-light" >&2; exit 1; }
+	$(BIN)/python -m benchmarks.restart --rounds 2 --restarts 5 --write
 
 clean:
 	rm -rf .venv build dist .coverage .coverage.* _trial_temp*

@@ -19,11 +19,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+
+from benchmarks import http_messages
 
 __all__ = ["CLIENTS", "CROSSING", "Result", "Storm"]
 
@@ -42,10 +43,6 @@ CROSSING = 0.05
 
 #: Seconds from the stop to the second half of a half-sent request.
 SECOND_HALF = 0.15
-
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 
 
 @dataclass
@@ -115,16 +112,16 @@ class _Connection:
         """Receive one whole response; return its status."""
         data = b""
         try:
-            while not _is_whole(data):
+            while not http_messages.is_whole(data):
                 data += await self._read()
         except _Closed as closed:
             raise _Closed(clean=closed.clean and not data) from None
         result = self._storm.result
         result.last_answer = time.monotonic()
         result.answered += 1
-        status = int(data[9:12])
+        status = http_messages.status(data)
         result.refused += status == 503
-        if _CLOSE.search(data.partition(b"\r\n\r\n")[0] + b"\r\n"):
+        if http_messages.is_last(data):
             self.close()
         return status
 
@@ -133,7 +130,7 @@ class _Connection:
         was_idle, self._was_used = self._was_used, True
         sent_at = time.monotonic()
         try:
-            await self.send(_request(path, *headers))
+            await self.send(http_messages.request(path, *headers))
         except _Closed:
             # Not sent as a whole.
             if not was_idle:
@@ -261,7 +258,7 @@ class Storm:
             await asyncio.sleep(self._random.uniform(*PAUSE))
 
     async def _half_sent(self, connection: _Connection) -> None:
-        request = _request("/", "X-Padding: " + "x" * 100)
+        request = http_messages.request("/", "X-Padding: " + "x" * 100)
         await connection.connect()
         await connection.send(request[:60])
         await self._stopped.wait()
@@ -277,18 +274,3 @@ class Storm:
         await connection.connect()
         await connection.ask("/")
         await connection.wait_for_close()
-
-
-def _request(path: str, *headers: str) -> bytes:
-    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
-
-
-def _is_whole(data: bytes) -> bool:
-    """Say whether a response is there as a whole."""
-    head, separator, body = data.partition(b"\r\n\r\n")
-    if not separator:
-        return False
-    if _CHUNKED.search(head):
-        return body.endswith(b"0\r\n\r\n")
-    length = _LENGTH.search(head)
-    return length is not None and len(body) >= int(length[1])

@@ -1,4 +1,7 @@
-"""What the peers serve in ``shutdown.py``: ``GET /?ms=N`` is answered ok after N milliseconds."""
+"""What the peers serve: ``GET /?ms=N`` is answered ok after N milliseconds.
+
+The ASGI application answers ``GET /?ms=N&parts=M`` in M parts over that time.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,24 @@ async def asgi(
             if message["type"] == "lifespan.shutdown":
                 return
     query = parse_qs(scope["query_string"].decode())
-    if ms := float(query.get("ms", ["0"])[0]):
-        await asyncio.sleep(ms / 1000)
+    seconds = float(query.get("ms", ["0"])[0]) / 1000
+    if parts := int(query.get("parts", ["0"])[0]):
+        await _stream(send, seconds, parts)
+        return
+    if seconds:
+        await asyncio.sleep(seconds)
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"2")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def _stream(send: Callable[[Any], Awaitable[None]], seconds: float, parts: int) -> None:
+    began = asyncio.get_running_loop().time()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    for number in range(1, parts + 1):
+        # Whatever the parts before it took.
+        await asyncio.sleep(began + seconds * number / parts - asyncio.get_running_loop().time())
+        await send({"type": "http.response.body", "body": b"ok", "more_body": number < parts})
 
 
 def run_aiohttp() -> None:

@@ -49,7 +49,7 @@ class AdminProcessTests(SynchronousTestCase):
             self.assertEqual(found["twisted_node_requests_total{outcome=ok,type=tcp_drain_status}"], 1)
             self.assertEqual(found["twisted_node_unreadable_lines_total"], 1)
             self.assertEqual(found["twisted_node_request_duration_seconds_count{type=tcp_request}"], 6)
-            self.assertEqual(curl(admin, "/drain?timeout=0.5", "-X", "POST")[0], 202)
+            self.assertEqual(curl(admin, "/drain?timeout=2", "-X", "POST")[0], 202)
             client.sendall(message("tcp_request", 9))
             late, cut = (by_request(bodies(reader.readline())).popitem() for _ in range(2))
             self.assertEqual((late[0], late[1]["error"]), (9, "server_shutting_down"))
@@ -58,7 +58,7 @@ class AdminProcessTests(SynchronousTestCase):
             self.assertEqual((cut[0], cut[1]["error"]), (7, "drain_timeout"))
             found = figures(curl(admin, "/metrics")[1])
             self.assertEqual(found["twisted_node_requests_total{outcome=cut,type=tcp_request}"], 1)
-            self.assertGreater(found["twisted_node_drain_duration_seconds"], 0.49)
+            self.assertGreater(found["twisted_node_drain_duration_seconds"], 1.99)
         self.assertEqual(process.wait(), 1)
 
     def test_the_last_to_go(self) -> None:

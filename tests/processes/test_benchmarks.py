@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 from unittest import SkipTest
@@ -9,7 +10,7 @@ from unittest import SkipTest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.paths import ROOT
-from tests.support.processes import run_to_end
+from tests.support.processes import run_to_end, unmeasured
 
 
 class BenchmarkTests(SynchronousTestCase):
@@ -64,6 +65,16 @@ class BenchmarkTests(SynchronousTestCase):
         run = run_to_end(command, cwd=ROOT)
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertRegex(run.stdout, r"\n\| DrainingSite [\d.]+ +(\| \d+ +){4,6}\| 0 ")
+
+    def test_restart(self) -> None:
+        """A site is restarted under a storm of clients, which are counted."""
+        command = [sys.executable, "-m", "benchmarks.restart", "--restarts", "1", "--near", "--only", "stop-start"]
+        run = run_to_end(command, cwd=ROOT, env=unmeasured(os.environ))
+        self.assertEqual(run.returncode, 0, run.stderr)
+        # Nothing is lost, and some of each kind are refused while no server is there.
+        some = r"[1-9][\d,]*"
+        kinds = " / ".join([some] * 4)
+        self.assertRegex(run.stdout, rf"\| DrainingSite \S+, stop, then start +\| {some} +\| {kinds} +\| 0 +\|")
 
     def test_unknown_part(self) -> None:
         """A part that there is not is refused by its name."""

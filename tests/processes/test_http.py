@@ -15,6 +15,7 @@ from unittest import SkipTest
 from twisted.trial.unittest import TestCase
 
 from tests.support.patience import PATIENCE, wait_until
+from tests.support.processes import heed_signals
 from tests.support.site import start_site
 from tests.support.sockets import connect, read_to_end
 
@@ -33,6 +34,7 @@ class HttpSiteTests(TestCase):
     """Each test has a process of its own."""
 
     def setUp(self) -> None:
+        heed_signals(self)
         self.process, self.port = start_site()
         self.addCleanup(self.process.end)
 

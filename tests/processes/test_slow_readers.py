@@ -76,7 +76,7 @@ class SlowReaderTests(ServerTestCase):
         process.signal()
         self.assertEqual(process.wait(), 1, process.log)
         took = time.monotonic() - asked
-        self.assertTrue(1 <= took < 3, took)
+        self.assertGreaterEqual(took, 1)
         host, port = client.getsockname()
         self.assertIn(f" that their clients did not read: connection from {host}:{port}\n", process.log)
         self.assertGreater(len(read_to_end(client)), SIZE)
@@ -86,7 +86,7 @@ class SlowReaderTests(ServerTestCase):
         process, client = self.ask_node()
         client.shutdown(socket.SHUT_WR)
         process.signal()
-        self.assertEqual(process.wait(5), 0, process.log)
+        self.assertEqual(process.wait(), 0, process.log)
         self.assertEqual(read_to_end(client).count(b"\n"), REQUESTS)
 
     def test_client_that_is_gone(self) -> None:
@@ -95,7 +95,7 @@ class SlowReaderTests(ServerTestCase):
         process.signal()
         self.assert_waits(process)
         client.close()
-        self.assertEqual(process.wait(5), 0, process.log)
+        self.assertEqual(process.wait(), 0, process.log)
 
 
 class ClosedByItselfTests(ServerTestCase):

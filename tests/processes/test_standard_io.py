@@ -448,7 +448,7 @@ class NodeTerminalTests(StandardIOTestCase):
 
     def test_hang_up(self) -> None:
         """When the terminal is closed the node ends; its requests run on until then, answered to nobody."""
-        self.type(message("tcp_request", 2, latency_ms=300))
+        self.type(message("tcp_request", 2, latency_ms=1500))
         self.type(message("tcp_drain_status", 3))
         self.wait_for(b'"remaining": 1')
         with Stopwatch() as watch:
@@ -458,7 +458,7 @@ class NodeTerminalTests(StandardIOTestCase):
 
     def test_interrupt(self) -> None:
         """Ctrl-C drains: what is in flight is answered first."""
-        self.type(message("tcp_request", 2, latency_ms=300))
+        self.type(message("tcp_request", 2, latency_ms=1500))
         self.type(message("tcp_drain_status", 3))
         self.wait_for(b'"remaining": 1')
         self.type(b"\x03")

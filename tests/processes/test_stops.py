@@ -40,7 +40,8 @@ class LameDuckStopTests(ServerTestCase):
         """The process is gone when it should be, and cut what was left."""
         self.assertEqual(process.wait(), 1, process.log)
         took = time.monotonic() - told
-        self.assertTrue(2 <= took < 4, took)
+        # The 12 s that were asked for later would take longer.
+        self.assertTrue(2 <= took < 12, took)
 
     def test_message(self) -> None:
         """A tcp_shutdown with a longer timeout does not push it away."""

@@ -43,7 +43,7 @@ class NotifyTests(SynchronousTestCase):
         path = os.path.join(directory, "notify")
         systemd, process = self.start(path, path)
         with connect(process.port()) as client:
-            client.sendall(message("tcp_request", 1, latency_ms=1500) + message("tcp_drain_status", 2))
+            client.sendall(message("tcp_request", 1, latency_ms=3000) + message("tcp_drain_status", 2))
             client.recv(4096)
             process.signal()
             first = systemd.receive()

@@ -22,6 +22,7 @@ class TlsHandshakeTests(ServerTestCase):
     certificates: Certificates
 
     def setUp(self) -> None:
+        super().setUp()
         folder = Path(self.mktemp())
         self.certificates = Certificates(folder)
         pem = self.certificates.server.absolute()
@@ -77,16 +78,16 @@ class TlsHandshakeTests(ServerTestCase):
 
     def test_site(self) -> None:
         """A site answers it: it refuses, in so many words."""
-        self.assert_answered(*self.site(endpoint=self.endpoint), GET, b"503 Service Unavailable")
+        self.assert_answered(*self.site(linger=10, endpoint=self.endpoint), GET, b"503 Service Unavailable")
 
     def test_site_with_tls_1_2(self) -> None:
         """So it does if the request comes a round trip later, as with TLS 1.2."""
-        process, port = self.site(endpoint=self.endpoint)
+        process, port = self.site(linger=10, endpoint=self.endpoint)
         self.assert_answered(process, port, GET, b"503 Service Unavailable", maximum_version=ssl.TLSVersion.TLSv1_2)
 
     def test_node(self) -> None:
         """A node refuses too."""
-        process, port = self.node(endpoint=self.endpoint)
+        process, port = self.node("--linger", "10", endpoint=self.endpoint)
         self.assert_answered(process, port, message("tcp_request"), b"server_shutting_down")
 
     def test_client_that_never_finishes(self) -> None:
@@ -97,4 +98,4 @@ class TlsHandshakeTests(ServerTestCase):
         process.signal()
         with self.assertRaises(subprocess.TimeoutExpired):
             process.popen.wait(0.2)
-        self.assertEqual(process.wait(5), 0, process.log)
+        self.assertEqual(process.wait(), 0, process.log)

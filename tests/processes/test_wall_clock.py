@@ -57,11 +57,13 @@ class WallClockTests(ServerTestCase):
         process.signal()
         self.assertIn(b"HTTP/1.1 503 ", read_to_end(client))
         took = time.monotonic() - told
-        self.assertTrue(1 <= took < 2, took)
+        # By the wall clock it would be at once, or in an hour.
+        self.assertGreaterEqual(took, 1)
         # It stays connected: the linger has its time too.
         self.assertEqual(process.wait(), 1)
         took = time.monotonic() - told
-        self.assertTrue(1.2 <= took < 2.4, (took, process.log))
+        self.assertGreaterEqual(took, 1.2, process.log)
+        self.assertNotIn("not ended in time", process.log)
         self.assertIn("cut: 0 finished, 0 refused, 1 cut", process.log)
 
     def test_back(self) -> None:

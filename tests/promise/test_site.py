@@ -144,7 +144,7 @@ class SitePromiseTests(SynchronousTestCase):
         self.assertEqual([type(event) for event in websocket.events()], [AcceptConnection])
         client.sendall(websocket.send(TextMessage("question")))
         # Nothing tells that it was read.
-        threading.Event().wait(0.2)
+        threading.Event().wait(0.5)
         self.process.signal()
         heard: list[Any] = []
         while data := client.recv(65536):

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.lines import message
 from tests.support.paths import BIN
 from tests.support.patience import PATIENCE
-from tests.support.processes import RUNNERS, Process
+from tests.support.processes import RUNNERS, Process, heed_signals
 from tests.support.sockets import connect
 
 COMMAND = str(BIN / "twisted-node")
@@ -60,6 +60,7 @@ class CliCase(SynchronousTestCase):
     """A node with a control endpoint, and the command."""
 
     def setUp(self) -> None:
+        heed_signals(self)
         self.directory = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, self.directory)
         self.path = os.path.join(self.directory, "control")

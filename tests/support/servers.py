@@ -8,7 +8,7 @@ import sys
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.patience import PATIENCE
-from tests.support.processes import RUNNERS, Process
+from tests.support.processes import RUNNERS, Process, heed_signals
 
 #: Serves ``/big``, of as many bytes as the first argument says; ends as the others say.
 SITE = """
@@ -65,6 +65,10 @@ ANY_PORT = "tcp:0:interface=127.0.0.1"
 
 class ServerTestCase(SynchronousTestCase):
     """Starts servers, and ends them whatever becomes of the test."""
+
+    def setUp(self) -> None:
+        """Heed signals."""
+        heed_signals(self)
 
     def start(self, *command: str) -> tuple[Process, int]:
         """Start a command that listens; returns it and its first port."""

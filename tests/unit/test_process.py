@@ -104,7 +104,7 @@ class ReplaceTests(SynchronousTestCase):
         self.assertEqual(self.called, [(owner._replace,)])
         with capturedLogs() as logs:
             owner._replace()
-        self.assertIn("cannot be handed on", str(logs[0]["why"]))
+        self.assertIn("its reactor cannot start a process", str(logs[0]["why"]))
 
     def test_own_handler(self) -> None:
         """A program that handles the signal itself goes on doing so, and the log says what that costs."""

@@ -3,9 +3,9 @@
 Two rules for this file: it takes a clock, and knows no transport or message (only ``_timers`` knows what a reactor is);
 a piece of work has an opaque name, shown by ``str``. It stands alone: any Twisted program can import it.
 
-The shape: beginning the drain gathers the Deferreds in flight in a ``DeferredList`` and races it against a deadline.
-The Deferreds in that list are our own, never those of the work itself, so cancelling one always ends it; what the work
-says later is dropped.
+The shape: beginning the drain races the work in flight against a deadline (``_race``). What it waits for are Deferreds
+of our own (``_in_flight``), never those of the work itself, so cancelling one always ends it; what the work says later
+is dropped.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable, Sized
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList, race, succeed
+from twisted.internet.defer import Deferred, DeferredList, succeed
 
 from twisted_node._seconds import check_seconds
 from twisted_node._typing import AnyClock
-from twisted_node.drain._collector import collector_paused
 from twisted_node.drain._deadline import Deadline
 from twisted_node.drain._in_flight import InFlight
 from twisted_node.drain._phases import ENDED, NEXT, TAKES_WORK, Counts, Event, Phase, Statistics
+from twisted_node.drain._race import Race
 from twisted_node.drain._timers import monotonic_timers
 from twisted_node.drain._waiters import Waiters
 from twisted_node.errors import Draining
@@ -30,9 +30,6 @@ from twisted_node.errors import Draining
 __all__ = ["Drain"]
 
 _T = TypeVar("_T")
-
-#: With so many pieces of work in flight, a run of the garbage collector takes long enough to be worth avoiding.
-_FREEZE_FROM = 10_000
 
 
 class Drain:
@@ -58,13 +55,10 @@ class Drain:
         self._work = InFlight(self.counts, monotonic)
         #: The work in flight, now and later, for those who count it very often: its ``len`` is :attr:`in_flight`.
         self.work: Sized = self._work.held
-        self._awaited: list[Deferred[Any]] = []
         self._began = self._ended = 0.0
-        self._cut_before = self._cut_by_deadline = 0
-        self._oldest_cut: tuple[tuple[object, float], ...] = ()
+        self._race = Race(self._work, self.counts)
         self._lame_duck = Deadline(self.timers, monotonic, self._end_lame_duck)
-        self._deadline = Deadline(self.timers, monotonic, self._deadline_passed)
-        self._time_is_up: Deferred[None] = Deferred()
+        self._deadline = Deadline(self.timers, monotonic, self._race.time_is_up)
         self._for_draining: Waiters[None] = Waiters()
         self._for_drained: Waiters[Statistics] = Waiters()
 
@@ -114,13 +108,13 @@ class Drain:
             raise Draining(self.reason)
         return self._work.hold(name, work)
 
-    def turn_away(self, ours: Deferred[Any]) -> None:
-        """Let go of a piece of work that is refused after all: it counts as refused, not as finished.
+    def refuse(self, ours: Deferred[Any]) -> None:
+        """Refuse a piece of work after all: it is held no longer, and counts as refused, not as finished.
 
         Args:
             ours: what :meth:`track` returned; it fires with None. Nothing happens if it has ended.
         """
-        self._work.turn_away(ours)
+        self._work.refuse(ours)
 
     # Counts of what the drain cannot see itself: work that was not tracked, and answers that were not delivered.
 
@@ -133,7 +127,7 @@ class Drain:
         self.counts.finished += count
 
     def count_refused(self) -> None:
-        """Count a piece of work that was turned away without being started."""
+        """Count a piece of work that was refused, and so never started."""
         self.counts.refused += 1
 
     def count_undelivered(self, count: int = 1) -> None:
@@ -252,11 +246,11 @@ class Drain:
             phase=self.phase,
             reason=self.reason,
             in_flight=len(self._work),
-            remaining=self._cut_by_deadline if self.ended else len(self._work),
+            remaining=self._race.cut if self.ended else len(self._work),
             **vars(self.counts),
             took=self._ended - self._began if self.ended else now - self._began if draining else 0.0,
             left=self._deadline.left if draining else None,
-            oldest=self._oldest_cut[:oldest] if self.phase is Phase.TIMED_OUT else self._work.oldest(oldest),
+            oldest=self._race.oldest_cut[:oldest] if self.phase is Phase.TIMED_OUT else self._work.oldest(oldest),
         )
 
     def _begin(self, reason: str, cut_at: float) -> None:
@@ -269,7 +263,7 @@ class Drain:
             # may ask at once when it will be over.
             self._deadline.bring_near(cut_at)
             self._for_draining.fire(None)
-            self._race()
+            Deferred.fromCoroutine(self._race.run()).addCallback(self._over)
         elif self.phase is Phase.DRAINING:
             self._deadline.bring_near(cut_at)
 
@@ -277,34 +271,9 @@ class Drain:
         # The deadline is set already.
         self._begin(self.reason, math.inf)
 
-    def _race(self) -> None:
-        self._awaited = self._work.all()
-        # To make this list over 100,000 takes 0.04 s. With the collector on it takes ten times that, and the
-        # collector's run right after it takes as long again.
-        with collector_paused(freeze=len(self._awaited) >= _FREEZE_FROM):
-            in_flight: Deferred[Any] = DeferredList(self._awaited)
-        deadline: Deferred[Any] = self._time_is_up
-        race([in_flight, deadline]).addCallback(self._raced)
-
-    def _raced(self, winner: tuple[int, Any]) -> None:
-        if winner[0] == 0 and self._work:
-            # Work that was taken while draining is not in the list yet.
-            self._time_is_up = Deferred()
-            self._race()
-            return
-        self.cut_in_flight()
+    def _over(self, event: Event) -> None:
         self._deadline.stop()
         # A drain with nothing to wait for takes no time, however long its listeners took to close.
-        self._ended = self.monotonic() if self._awaited else self._began
-        self._awaited = []
-        self._cut_by_deadline = 0 if winner[0] == 0 else self.counts.cut - self._cut_before
-        event = Event.DEADLINE if self._cut_by_deadline else Event.EMPTY
+        self._ended = self.monotonic() if self._race.waited else self._began
         self.phase = NEXT[self.phase][event]
         self._for_drained.fire(self.statistics())
-
-    def _deadline_passed(self) -> None:
-        self._oldest_cut = self._work.oldest(3)
-        self._cut_before = self.counts.cut
-        # A piece of work may have ended while its callbacks still wait for something: that counts as cut too.
-        self.counts.cut += sum(1 for ours in self._awaited if ours.paused)
-        self._time_is_up.callback(None)

@@ -57,7 +57,7 @@ class InFlight:
         work.addBoth(self._finished, ours)
         return ours
 
-    def turn_away(self, ours: Deferred[Any]) -> None:
+    def refuse(self, ours: Deferred[Any]) -> None:
         """Hold a piece of work no longer: it counts as refused, and its Deferred fires with None."""
         if self._work.pop(ours, None) is not None:
             self._counts.refused += 1

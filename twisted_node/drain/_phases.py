@@ -60,7 +60,7 @@ class Counts:
 
     #: Came to its own end, well or ill.
     finished: int = 0
-    #: Turned away without being started.
+    #: Refused, and so never started.
     refused: int = 0
     #: Given up, by the deadline or because its answer could not be written.
     cut: int = 0

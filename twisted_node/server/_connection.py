@@ -49,7 +49,7 @@ class AllConnections(Protocol):
         """Take in a connection."""
 
     def closed(self, connection: Connection) -> None:
-        """Let go of a connection."""
+        """Learn that a connection is gone."""
 
     def look_at(self, connection: Connection) -> None:
         """Finish a connection if it may be."""

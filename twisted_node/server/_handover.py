@@ -120,10 +120,14 @@ class Handover:
     def _refusal(self) -> HandoverError | None:
         if (why := self._why_not_now()) is not None:
             return HandoverError(why, ErrorCode.TEMPORARILY_UNAVAILABLE)
+        reactor = self._drain.clock
+        if not (IReactorProcess.providedBy(reactor) and IReactorSocket.providedBy(reactor)):
+            why = f"its reactor cannot start a process and hand it sockets: {reactor}"
+            return HandoverError(why, ErrorCode.PRECONDITION_FAILED)
         if any(listener.fileno() < 0 for listener in open_listeners()):
             why = "standard input cannot be handed on; stop this process and start the new one instead"
             return HandoverError(why, ErrorCode.NOT_SUPPORTED)
-        why = self._why_not_handed_on() or why_not_replaceable(START, tells_systemd=self._tells_systemd)
+        why = _unknown_socket() or why_not_replaceable(START, tells_systemd=self._tells_systemd)
         return None if why is None else HandoverError(why, ErrorCode.PRECONDITION_FAILED)
 
     def _why_not_now(self) -> str | None:
@@ -133,17 +137,6 @@ class Handover:
             return "it does not serve yet"
         if self._successor is not None and self._successor.state in _UNDER_WAY:
             return f"process {self._successor.pid} is to take its place already"
-        return None
-
-    def _why_not_handed_on(self) -> str | None:
-        reactor = self._drain.clock
-        if not (IReactorProcess.providedBy(reactor) and IReactorSocket.providedBy(reactor)):
-            return f"its reactor cannot start a process and hand it sockets: {reactor}"
-        for listener in open_listeners():
-            if listener.asked is None and listener.descriptor is None:
-                return (
-                    f"an endpoint does not ask the reactor to listen, so its socket is not known: {listener.endpoint}"
-                )
         return None
 
     def _ready(self, ready: Ready, successor: Successor, handed: list[Listener]) -> int:
@@ -208,6 +201,14 @@ class Handover:
 
     def _outlived_it(self, _: None, predecessor: Predecessor) -> None:
         self._outlived = predecessor.status
+
+
+def _unknown_socket() -> str | None:
+    """Say which of our endpoints a successor could not listen with; None if it can with all."""
+    for listener in open_listeners():
+        if listener.asked is None and listener.descriptor is None:
+            return f"an endpoint does not ask the reactor to listen, so its socket is not known: {listener.endpoint}"
+    return None
 
 
 def _not_replaced(failure: Failure) -> Failure:

@@ -171,7 +171,7 @@ class Exchange:
             return
         # Before the answer: that ends the work, and the drain counts ended work as finished.
         if self._held is not None:
-            self._drain.turn_away(self._held)
+            self._drain.refuse(self._held)
         else:
             self._drain.count_refused()
         self._answer_or_abort(Failure(Draining(self._drain.reason)), whole=whole)

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -48,46 +48,16 @@ class TrackTests(DrainTestCase):
         self.assertEqual((self.drain.in_flight, outcomes), (0, ["result"]))
         self.assertEqual(self.drain.counts.finished, 1)
 
-    def test_turned_away(self) -> None:
+    def test_refused_after_all(self) -> None:
         """Work that is refused after all counts as refused, once, and not as finished; what has ended does not."""
         work: Deferred[None] = Deferred()
         ours = self.drain.track("work", work)
-        self.drain.turn_away(ours)
-        self.drain.turn_away(ours)
+        self.drain.refuse(ours)
+        self.drain.refuse(ours)
         self.successResultOf(ours)
         work.callback(None)
         counts = self.drain.counts
         self.assertEqual((self.drain.in_flight, counts.refused, counts.finished), (0, 1, 0))
-
-    def test_failure(self) -> None:
-        """A failure is an end like any other, and is passed on; nobody else logs it."""
-        work, outcomes = self.track()
-        work.errback(ValueError("no"))
-        self.assertEqual([outcome.type for outcome in outcomes], [ValueError])
-        self.assertEqual((self.drain.in_flight, self.drain.counts.finished), (0, 1))
-
-    def test_done_already(self) -> None:
-        """Work that has ended already is counted, and is not in flight."""
-        self.assertEqual(self.successResultOf(self.drain.track("work", succeed(5))), 5)
-        self.assertEqual((self.drain.in_flight, self.drain.counts.finished), (0, 1))
-
-    def test_same_name(self) -> None:
-        """Names are only shown: equal ones are separate work."""
-        (one, first), (two, second) = self.track("x"), self.track("x")
-        self.assertEqual(self.drain.in_flight, 2)
-        two.callback(2)
-        one.callback(1)
-        self.assertEqual((first, second), ([1], [2]))
-
-    def test_cancelled_by_its_owner(self) -> None:
-        """Cancelling what track returned cuts that work alone, and is told to it."""
-        cancelled: list[Deferred[None]] = []
-        work: Deferred[None] = Deferred(cancelled.append)
-        ours = self.drain.track("work", work)
-        ours.cancel()
-        self.failureResultOf(ours, DrainTimeout)
-        self.assertEqual((cancelled, self.drain.in_flight, self.drain.counts.cut), ([work], 0, 1))
-        self.assertEqual(self.drain.counts.finished, 0)
 
     def test_statistics(self) -> None:
         """A picture names the oldest work and its age."""
@@ -177,17 +147,6 @@ class BeginTests(DrainTestCase):
         self.assert_cut(outcomes)
         self.assertEqual(self.successResultOf(drained).remaining, 1)
 
-    def test_callbacks_that_wait(self) -> None:
-        """A result that the callbacks of the work wait for is waited for."""
-        work: Deferred[None] = Deferred()
-        saved: Deferred[None] = Deferred()
-        self.drain.track("work", work).addCallback(lambda _: saved)
-        drained = self.drain.begin(10)
-        work.callback(None)
-        self.assertNoResult(drained)
-        saved.callback(None)
-        self.assertIs(self.successResultOf(drained).phase, Phase.DRAINED)
-
     def test_failures_end_it_too(self) -> None:
         """A drain ends well when work fails: it has come to its own end."""
         work, _ = self.track()
@@ -204,27 +163,8 @@ class BeginTests(DrainTestCase):
         self.assertIs(self.drain.phase, Phase.SERVING)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_collector(self) -> None:
-        """The garbage collector is as it was, on or off."""
-        self.addCleanup(gc.enable)
-        for switch, enabled in ((gc.enable, True), (gc.disable, False)):
-            switch()
-            Drain(self.clock, self.clock.seconds).begin(1)
-            self.assertEqual(gc.isenabled(), enabled)
 
-    def test_collector_and_very_much_work(self) -> None:
-        """With 10,000 pieces of work in flight and more, the collector does not look at them again."""
-        self.addCleanup(gc.unfreeze)
-        for pieces, frozen in ((9_999, False), (10_000, True)):
-            gc.unfreeze()
-            drain = Drain(self.clock, self.clock.seconds)
-            for _ in range(pieces):
-                drain.track("work", Deferred()).addErrback(lambda _: None)
-            drain.begin(0)
-            self.assertEqual(gc.get_freeze_count() >= pieces, frozen)
-
-
-class DeadlineTests(DrainTestCase):
+class CutByDeadlineTests(DrainTestCase):
     """The deadline cuts what is left."""
 
     def test_cuts(self) -> None:
@@ -243,52 +183,6 @@ class DeadlineTests(DrainTestCase):
         self.assertEqual((statistics.phase, statistics.took), (Phase.TIMED_OUT, 10.0))
         self.assertEqual((statistics.cut, statistics.remaining, statistics.in_flight), (3, 3, 0))
         self.assertEqual(statistics.oldest, ((0, 10.0), (1, 10.0), (2, 10.0)))
-
-    def test_late_result(self) -> None:
-        """What work says after it was cut is dropped, result or failure."""
-        (one, first), (two, second) = self.track(), self.track()
-        one.addErrback(lambda _: None)
-        # Neither heeds its cancellation: a Deferred swallows one result after that.
-        ignoring: Deferred[Any] = Deferred(lambda work: work.callback("too late"))
-        outcomes: list[Any] = []
-        self.drain.track("ignoring", ignoring).addBoth(outcomes.append)
-        self.drain.begin(0)
-        one.callback("too late")
-        two.errback(ValueError("too late"))
-        for each in (first, second, outcomes):
-            self.assert_cut(each)
-        self.assertEqual(self.drain.counts.finished, 0)
-
-    def test_coroutine_that_ignores(self) -> None:
-        """A coroutine that swallows its cancellation is cut all the same."""
-        never: Deferred[None] = Deferred()
-
-        async def stubborn() -> str:
-            try:
-                await never
-            except CancelledError:
-                await Deferred[None]()
-            return "done"
-
-        outcomes: list[Any] = []
-        self.drain.track("stubborn", Deferred.fromCoroutine(stubborn())).addBoth(outcomes.append)
-        drained = self.drain.begin(1)
-        self.clock.advance(1)
-        self.assert_cut(outcomes)
-        self.assertEqual(self.successResultOf(drained).cut, 1)
-
-    def test_canceller_that_raises(self) -> None:
-        """A canceller that raises is logged, and keeps nobody else from being cut."""
-
-        def canceller(_: object) -> None:
-            raise ValueError("no")
-
-        outcomes: list[Any] = []
-        self.drain.track("bad", Deferred(canceller)).addErrback(lambda _: None)
-        self.drain.track("good", Deferred()).addBoth(outcomes.append)
-        self.assertEqual(self.successResultOf(self.drain.begin(0)).cut, 2)
-        self.assert_cut(outcomes)
-        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_zero(self) -> None:
         """A timeout of 0 cuts at once."""
@@ -342,34 +236,6 @@ class DeadlineTests(DrainTestCase):
         self.drain.cut_in_flight()
         self.assert_cut(outcomes)
         self.assertEqual((self.drain.phase, self.drain.counts.cut), (Phase.SERVING, 1))
-
-    def test_all_cut_before_the_deadline(self) -> None:
-        """A drain whose last work was cancelled by its owner has drained: its deadline cut nothing."""
-        ours: Deferred[None] = self.drain.track("work", Deferred())
-        drained = self.drain.begin(10)
-        ours.addErrback(lambda _: None).cancel()
-        statistics = self.successResultOf(drained)
-        self.assertEqual((statistics.phase, statistics.remaining, statistics.cut), (Phase.DRAINED, 0, 1))
-
-    def test_cut_earlier(self) -> None:
-        """What was cut while serving is no part of what the deadline cut."""
-        self.track()
-        self.drain.cut_in_flight()
-        self.track()
-        statistics = self.successResultOf(self.drain.begin(0))
-        self.assertEqual((statistics.remaining, statistics.cut), (1, 2))
-
-    def test_cut_while_its_callbacks_wait(self) -> None:
-        """Work whose callbacks the drain waited for in vain was cut."""
-        work, never = Deferred[None](), Deferred[None]()
-        outcomes: list[Any] = []
-        self.drain.track("work", work).addCallback(lambda _: never).addBoth(outcomes.append)
-        drained = self.drain.begin(10)
-        work.callback(None)
-        self.clock.advance(10)
-        statistics = self.successResultOf(drained)
-        self.assertEqual((statistics.phase, statistics.remaining, statistics.cut), (Phase.TIMED_OUT, 1, 1))
-        self.assertEqual([outcome.type for outcome in outcomes], [CancelledError])
 
     def test_work_offered_by_what_was_cut(self) -> None:
         """Work that is offered while the deadline cuts is refused, or if it may join, cut in the same moment."""
@@ -522,22 +388,6 @@ class WaiterTests(DrainTestCase):
         self.drain.begin(10)
         for _, stays in pairs:
             self.successResultOf(stays)
-
-    def test_cancelled_by_another_waiter(self) -> None:
-        """A waiter may cancel the next one, and wait anew, while they are told."""
-        told: list[str] = []
-
-        def first_told(_: object) -> None:
-            told.append("first")
-            second.cancel()
-            self.drain.when_drained().addCallback(lambda _: told.append("anew"))
-
-        self.drain.when_drained().addCallback(first_told)
-        second = self.drain.when_drained()
-        second.addErrback(lambda _: told.append("cancelled"))
-        self.drain.when_drained().addCallback(lambda _: told.append("third"))
-        self.drain.begin(10)
-        self.assertEqual(told, ["first", "cancelled", "anew", "third"])
 
     def test_waiter_that_fails(self) -> None:
         """What one waiter does wrong is its own affair."""

@@ -40,7 +40,8 @@ class MonotonicTimersTests(TestCase):
     def test_interface(self) -> None:
         """They are a clock as Twisted knows it, by the monotonic clock."""
         self.assertTrue(verify.verifyObject(IReactorTime, self.timers))
-        self.assertAlmostEqual(self.timers.seconds(), time.monotonic(), 1)
+        before, now, after = time.monotonic(), self.timers.seconds(), time.monotonic()
+        self.assertTrue(before <= now <= after)
 
     async def test_order(self) -> None:
         """They fire by time, those of one time in any order, and none too early."""
@@ -58,14 +59,13 @@ class MonotonicTimersTests(TestCase):
         real, began = reactor.seconds, time.monotonic()
         self.patch(reactor, "seconds", lambda: real() - 3600)
         await self.fired(0.05)
-        self.assertTrue(0.05 <= time.monotonic() - began < 2)
+        # By the wall clock it would take an hour.
+        self.assertGreaterEqual(time.monotonic() - began, 0.05)
 
     async def test_moved(self) -> None:
         """One can be moved, both ways."""
         self.timers.callLater(60, self.called.append, "nearer").reset(0.01)
-        self.timers.callLater(0.01, self.called.append, "farther").reset(0.03)
-        await self.fired(0.02)
-        self.assertEqual(self.called, ["nearer"])
+        self.timers.callLater(0.005, self.called.append, "farther").reset(0.02)
         await self.fired(0.03)
         self.assertEqual(self.called, ["nearer", "farther"])
 

@@ -248,7 +248,7 @@ class AdoptedTests(ListeningTestCase):
         self.assertIsNone(path_and_mode(endpoint))
 
 
-class PathTests(ListeningTestCase):
+class OwnPathTests(ListeningTestCase):
     """The path of our own unix socket."""
 
     async def test_removed(self) -> None:

@@ -122,22 +122,6 @@ class ConnectionLifeTests(SynchronousTestCase):
                 }[event]()
                 self.assertIs(visitor.connection.state, following, (state, event))
 
-    def test_served(self) -> None:
-        """What comes in is served until the connection is finished."""
-        served = [self.in_state(state).connection.heard() for state in ConnectionState]
-        self.assertEqual(served, [True, True, False, False])
-
-    def test_client_closed(self) -> None:
-        """The end of the client's input closes a connection that is finished, and no other."""
-        told = []
-        for state in ConnectionState:
-            visitor = self.in_state(state)
-            visitor.connection.client_closed()
-            self.assertTrue(visitor.connection.input_ended)
-            self.assertIs(visitor.connection.state, state)
-            told.append("client closed" in visitor.told)
-        self.assertEqual(told, [False, False, True, True])
-
 
 class ConnectionsLifeTests(SynchronousTestCase):
     """The table of all connections, lived through."""
