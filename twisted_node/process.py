@@ -28,8 +28,8 @@ from twisted_node._exit import exit_promptly, prepare_teardown
 from twisted_node._watchdog import Watchdog
 from twisted_node.drain import Phase, Statistics
 from twisted_node.errors import HandoverError, MisuseError
+from twisted_node.handover._line import close_lines
 from twisted_node.server import DrainingService
-from twisted_node.server._line import close_lines
 from twisted_node.server._listening import close_copies
 from twisted_node.server._shutdown import MAX_GRACE
 

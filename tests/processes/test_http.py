@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from unittest import SkipTest
 
 from twisted.trial.unittest import TestCase
 
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.processes import heed_signals
+from tests.support.programs import find
 from tests.support.site import start_site
 from tests.support.sockets import connect, read_to_end
-
-
-def find(program: str) -> str:
-    """A program of Debian; in CI it must be there."""
-    path = shutil.which(program)
-    if path is None:
-        if os.environ.get("CI"):
-            raise AssertionError(f"{program} is not installed")
-        raise SkipTest(f"{program} is not installed")
-    return path
 
 
 class HttpSiteTests(TestCase):

@@ -16,8 +16,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
-from twisted_node.server import _handover, _inheritance, _line, _listening, _supervisors
-from twisted_node.server._start import Start
+from twisted_node.handover import _inheritance, _line, _supervisors
+from twisted_node.handover._start import Start
+from twisted_node.server import _handover, _listening
 
 #: How a process was started that anybody may take the place of.
 START = Start(

@@ -7,6 +7,7 @@ from typing import Any
 import h2.config
 import h2.connection
 import h2.events
+from hyperframe.frame import Frame, HeadersFrame
 from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 
@@ -35,6 +36,25 @@ class HTTP2Client:
         self.h2.send_headers(stream, headers, end_stream=whole)
         self.flush()
 
+    def ask_in_spite(self, stream: int, path: str = "/") -> None:
+        """Ask as a client that has not heard of GOAWAY yet; having heard it, h2 sends nothing more."""
+        frame = HeadersFrame(stream, flags=["END_HEADERS", "END_STREAM"])
+        headers = [(":method", "GET"), (":path", path), (":scheme", "https"), (":authority", "x")]
+        frame.data = self.h2.encoder.encode(headers)
+        self.transport.receive(frame.serialize())
+
+    async def frames(self) -> list[Frame]:
+        """The frames that the server has written since the last time."""
+        for _ in range(20):
+            await deferLater(reactor, 0)
+        data, frames = memoryview(self.transport.take()), []
+        while data:
+            frame, length = Frame.parse_frame_header(data[:9])
+            frame.parse_body(data[9 : 9 + length])
+            frames.append(frame)
+            data = data[9 + length :]
+        return frames
+
     async def listen(self) -> list[Any]:
         """Hear what the server says; Twisted sends from the global reactor, in several turns."""
         for _ in range(20):
@@ -58,6 +78,10 @@ class HTTP2Client:
         """The streams that were reset."""
         return {event.stream_id for event in self.events if isinstance(event, h2.events.StreamReset)}
 
+    def goodbyes(self) -> list[h2.events.ConnectionTerminated]:
+        """Each GOAWAY that was heard."""
+        return [event for event in self.events if isinstance(event, h2.events.ConnectionTerminated)]
+
     def going_away(self) -> bool:
         """Whether GOAWAY was heard."""
-        return any(isinstance(event, h2.events.ConnectionTerminated) for event in self.events)
+        return bool(self.goodbyes())

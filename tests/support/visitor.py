@@ -35,6 +35,8 @@ class Visitor:
         self.loses = loses
         #: What it turns out that its client has sent already: ``owed`` or ``asking``.
         self.waiting: list[str] = []
+        #: Whether its client has sent more than can be read now.
+        self.unread = False
         self.told: list[str] = []
         self.connection = Connection(self, connections, self, asks_again_within=asks_again_within)
         self.connection.opened()
@@ -51,6 +53,9 @@ class Visitor:
         self.connection.lost()
 
     # As the protocol.
+
+    def begin_lame_duck(self) -> None:
+        self.told.append("lame duck")
 
     def begin_drain(self) -> None:
         self.told.append("drain")
@@ -72,9 +77,10 @@ class Visitor:
     def client_closed(self) -> None:
         self.told.append("client closed")
 
-    def read_waiting(self) -> None:
+    def read_waiting(self) -> bool:
         for state in self.waiting:
             setattr(self, state, True)
+        return self.unread
 
     def has_unsent(self) -> bool:
         return self.loses

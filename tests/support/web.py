@@ -74,10 +74,13 @@ def statuses(output: bytes) -> list[int]:
 class WebTests(SynchronousTestCase):
     """A site with held requests, and a drain of 10 s with a linger of 1 s."""
 
+    #: What each draw of a lame duck gives, from 0 to 1.
+    draws = 0.0
+
     def setUp(self) -> None:
         self.clock = Clock()
         self.drain = Drain(self.clock, self.clock.seconds)
-        self.service = DrainingService(self.drain, drain_timeout=10)
+        self.service = DrainingService(self.drain, drain_timeout=10, random=lambda: self.draws)
         self.resource = Hold()
         self.site = self.make_site(self.resource)
 
@@ -99,7 +102,10 @@ class WebTests(SynchronousTestCase):
         transport.receive(get() if data is None else data)
         return transport
 
-    def stop(self) -> Deferred[Any]:
+    def stop(self, *, lame_duck: float = 0.0, draws: float = 0.0) -> Deferred[Any]:
+        """Stop the service."""
+        self.draws = draws
+        self.service.lame_duck = lame_duck
         return self.service.stopService()
 
     def check_ended(self, ended: Deferred[Any], **counts: int) -> None:

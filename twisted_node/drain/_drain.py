@@ -59,6 +59,7 @@ class Drain:
         self._race = Race(self._work, self.counts)
         self._lame_duck = Deadline(self.timers, monotonic, self._end_lame_duck)
         self._deadline = Deadline(self.timers, monotonic, self._race.time_is_up)
+        self._before_draining: Waiters[None] = Waiters()
         self._for_draining: Waiters[None] = Waiters()
         self._for_drained: Waiters[Statistics] = Waiters()
 
@@ -198,6 +199,14 @@ class Drain:
             self._lame_duck.bring_near(drain_at)
         return self.when_drained()
 
+    def before_draining(self) -> Deferred[None]:
+        """Wait for the last moment before the drain begins, in which work is still taken.
+
+        Returns:
+            Fires in the same turn as the drain begins; at once if it has begun.
+        """
+        return succeed(None) if self.refusing else self._before_draining.add()
+
     def when_draining(self) -> Deferred[None]:
         """Wait for the drain to begin.
 
@@ -254,6 +263,8 @@ class Drain:
         )
 
     def _begin(self, reason: str, cut_at: float) -> None:
+        # What is taken in this moment may begin the drain itself.
+        self._before_draining.fire(None)
         begun, self.phase = self.phase, NEXT[self.phase][Event.BEGIN]
         if begun is not self.phase:
             self._work.cut_for(reason)

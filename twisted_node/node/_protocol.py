@@ -191,6 +191,8 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
             self.resetTimeout()
             self.transport.write(line)
             self.connection.was_active()
+            if (shedding := self._connections.shedding) is not None:
+                shedding.answered(self.connection)
             self._look_again()
 
     def keep_open(self) -> None:
@@ -198,6 +200,9 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
         self.connection.keep_open()
 
     # What the connection asks.
+
+    def begin_lame_duck(self) -> None:
+        """Do nothing: the next answer may be the last."""
 
     def begin_drain(self) -> None:
         """Do nothing: the node refuses by itself."""
@@ -232,7 +237,13 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
                     # A handler has had the connection closed.
                     self.requests.drain.count_undelivered(len(answers))
                 elif answers:
-                    write_now(self.transport, b"".join(answers))
+                    shedding = self._connections.shedding
+                    if shedding is None:
+                        write_now(self.transport, b"".join(answers))
+                    else:
+                        # Not now: the end may go with it.
+                        self.transport.write(b"".join(answers))
+                        shedding.answered(self.connection)
         self._look_again()
 
     def _look_again(self) -> None:

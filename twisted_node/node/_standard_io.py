@@ -44,9 +44,9 @@ class _StandardClose:
         self._transport.unregisterProducer()
         self._transport.loseConnection()
 
-    def read_waiting(self) -> None:
-        """Read what has been sent already, unless answers pile up."""
-        self._transport.read_waiting()
+    def read_waiting(self) -> bool:
+        """Read what has been sent already, unless answers pile up; return whether some is known to be left."""
+        return bool(self._transport.read_waiting())
 
     def has_unsent(self) -> bool:
         """Return whether some output is still in this process."""

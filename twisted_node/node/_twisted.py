@@ -72,10 +72,9 @@ class StandardTransport(_StandardIO):  # type: ignore[misc] # Any, see above
     def _read(self) -> object:
         return read_from(self._reader.fd, self._reader.dataReceived)
 
-    def read_waiting(self) -> None:
-        """Read what has been sent already, unless answers pile up."""
-        if not getattr(self._writer, "producerPaused", False):
-            read_waiting(self._reader)
+    def read_waiting(self) -> bool:
+        """Read what has been sent already, unless answers pile up; return whether some is known to be left."""
+        return not getattr(self._writer, "producerPaused", False) and read_waiting(self._reader)
 
     def has_unsent(self) -> bool:
         """Return whether some output is still in this process."""

@@ -3,9 +3,9 @@
 It serves any factory: ``DrainingService.listen`` takes it.
 """
 
+from twisted_node.server._any_factory import IDrainable
 from twisted_node.server._listening import Listener
 from twisted_node.server._service import DrainingService
 from twisted_node.server._status import Picture, describe
-from twisted_node.server._tracking import IDrainable
 
 __all__ = ["DrainingService", "IDrainable", "Listener", "Picture", "describe"]

@@ -25,6 +25,7 @@ from twisted_node.server._twisted import (
     call_instead_of_close,
     close_raw,
     half_close_now,
+    hold_back,
     is_half_closed,
     raw_transport,
     read_waiting,
@@ -51,8 +52,8 @@ class Close(Protocol):
     def client_closed(self) -> None:
         """Learn that the client has closed too."""
 
-    def read_waiting(self) -> None:
-        """Read what the client has sent already, unless it does not read its answers."""
+    def read_waiting(self) -> bool:
+        """Read what the client has sent already, unless it does not read its answers; return whether some is left."""
 
     def has_unsent(self) -> bool:
         """Return whether something was written that the client's kernel has not taken."""
@@ -134,8 +135,11 @@ class GracefulClose:
                 self._lose_connection()
                 return
             self._transport.resumeProducing()
-            if ISSLTransport.providedBy(self._transport) and not self.broken_off:
-                self._lose_connection()
+            if ISSLTransport.providedBy(self._transport):
+                if not self.broken_off:
+                    self._lose_connection()
+            elif unsent_bytes(self._raw) and not self.broken_off:
+                hold_back(self._raw)
         if isinstance(self._raw, FileDescriptor):
             # A pull producer is called each time the transport's buffer is empty. Twisted has no other way to tell us
             # that everything has been sent.
@@ -160,10 +164,9 @@ class GracefulClose:
         if not ISSLTransport.providedBy(self._transport):
             call_instead_of_close(self._raw, begin)
 
-    def read_waiting(self) -> None:
-        """Read what the client has sent already, unless it does not read its answers."""
-        if not getattr(self._transport, "disconnecting", False):
-            read_waiting(self._transport)
+    def read_waiting(self) -> bool:
+        """Read what the client has sent already, unless it does not read its answers; return whether some is left."""
+        return not getattr(self._transport, "disconnecting", False) and read_waiting(self._transport)
 
     def has_unsent(self) -> bool:
         """Return whether something was written that the client's kernel has not taken."""

@@ -26,6 +26,9 @@ _SERVED = (ConnectionState.TALKING, ConnectionState.NEW)
 class Speaker(Protocol):
     """What a connection asks of the protocol that holds it."""
 
+    def begin_lame_duck(self) -> None:
+        """Learn that a lame duck has begun. Told once."""
+
     def begin_drain(self) -> None:
         """Learn that the drain has begun. Told once."""
 
@@ -87,6 +90,8 @@ class Connection:
         self.input_ended = False
         #: Whether we do not read from the client for now, since it does not read its answers.
         self.paused = False
+        #: Whether it has asked to stay open: then no lame duck sends its client away.
+        self.asked_to_stay = False
         #: Whether its TLS handshake is under way.
         self.in_handshake = False
         #: When it was opened or, with TLS, when its client's first words may be here at the earliest; and when
@@ -156,6 +161,7 @@ class Connection:
 
         If the service itself is told to end, by a signal for example, the connection is closed with the others.
         """
+        self.asked_to_stay = True
         self._connections.keep_open(self)
 
     # What is asked of it.
@@ -171,10 +177,9 @@ class Connection:
         """
         return self.in_handshake or (self.paused and not self.input_ended) or self.speaker.is_asking()
 
-    def read_waiting(self) -> None:
-        """Read what the client has sent already, unless it does not read its answers."""
-        if not self.input_ended:
-            self._close.read_waiting()
+    def read_waiting(self) -> bool:
+        """Read what the client has sent already, unless it does not read its answers; return whether some is left."""
+        return not self.input_ended and self._close.read_waiting()
 
     def has_unsent(self) -> bool:
         """Return whether something was written that the client's kernel has not taken."""

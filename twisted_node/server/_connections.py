@@ -1,32 +1,34 @@
 """The open connections of a server: which may be finished, and when.
 
 A connection whose client waits for an answer stays. One whose client is asking is waited for, for a while. Any other is
-finished once the drain has ended.
+finished once the drain has ended; after a lame duck, right before the drain begins. In the lame duck itself more and
+more are finished, each right behind an answer.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import Attribute, Interface
 
 from twisted_node.drain._waiters import Waiters
+from twisted_node.server._askers import FIRST_WORDS, Askers
 from twisted_node.server._closing import Close, GracefulClose
 from twisted_node.server._connection import Connection, Speaker
+from twisted_node.server._shedding import Shedding
 from twisted_node.server._states import CONNECTIONS, ConnectionsEvent, ConnectionsState, ConnectionState
 from twisted_node.server._twisted import watch_handshake
 
-__all__ = ["FIRST_WORDS", "Connections", "IDrainingFactory"]
-
-#: How many seconds a client that has just connected gets to send its first bytes.
-FIRST_WORDS = 0.1
+__all__ = ["Connections", "IDrainingFactory"]
 
 #: The states in which no connection is finished; the usual one first, since members of an Enum are slow to compare.
-_STAYING = (ConnectionsState.OPEN, ConnectionsState.DRAINING)
+_STAYING = (ConnectionsState.OPEN, ConnectionsState.DRAINING, ConnectionsState.SHEDDING)
+
+#: The states before the drain.
+_SERVING = (ConnectionsState.OPEN, ConnectionsState.SHEDDING)
 
 
 class IDrainingFactory(Interface):
@@ -49,18 +51,15 @@ class Connections:
         self.clock = clock
         self.linger = linger
         self.state = ConnectionsState.OPEN
+        #: Whom to send away; None unless there is a lame duck, or was one.
+        self.shedding: Shedding | None = None
         self._open: dict[Connection, None] = {}
         self._kept: set[Connection] = set()
         # Whether none is kept open any more.
         self._released = False
-        # Seconds on the clock: when the drain began, and when connections began to be finished. Neither has, yet.
-        self._drain_began = self._finish_began = math.inf
-        # The timers of all that we wait for while connections are finished. A wait is over when its timer has fired.
-        self._waits: list[IDelayedCall] = []
-        self._for_first_words: IDelayedCall | None = None
-        self._for_next_request: dict[Connection, IDelayedCall] = {}
-        # Peers that were active when connections began to be finished, and within how many seconds they ask again.
-        self._busy_peers: dict[object, float] = {}
+        # Whether the drain has ended, and the service ends too.
+        self._drained = False
+        self._askers = Askers(clock)
         self._for_empty: Waiters[None] = Waiters()
 
     def __len__(self) -> int:
@@ -69,6 +68,11 @@ class Connections:
     @property
     def draining(self) -> bool:
         """Whether the drain has begun."""
+        return self.state not in _SERVING
+
+    @property
+    def will_end(self) -> bool:
+        """Whether a deadline is set, at which what is left is closed."""
         return self.state is not ConnectionsState.OPEN
 
     def unsent(self) -> list[Connection]:
@@ -94,7 +98,7 @@ class Connections:
             peer: as for :class:`Connection`.
         """
         if close is None:
-            close = GracefulClose(transport, self.clock, self.linger, will_be_ended=lambda: self.draining)
+            close = GracefulClose(transport, self.clock, self.linger, will_be_ended=lambda: self.will_end)
         connection = Connection(speaker, self, close, asks_again_within=asks_again_within, peer=peer)
         connection.in_handshake = watch_handshake(transport, speaker)
         return connection
@@ -120,17 +124,17 @@ class Connections:
         """Let go of a connection that is lost."""
         self._open.pop(connection, None)
         self._kept.discard(connection)
-        self._for_next_request.pop(connection, None)
+        self._askers.forget(connection)
         if not self._open:
-            self._stop_timers()
+            self._askers.stop()
             self._for_empty.fire(None)
 
     def keep_open(self, connection: Connection) -> None:
         """Have a connection stay open beyond the drain, and for the linger once :meth:`finish` is called.
 
-        :meth:`release` ends that at once.
+        :meth:`release` ends that at once; after a lame duck it stays at least until the drain has ended.
         """
-        if not self._released:
+        if not self._released or (self.shedding is not None and not self._drained):
             self._kept.add(connection)
 
     def look_at(self, connection: Connection) -> None:
@@ -146,18 +150,56 @@ class Connections:
 
     # What the service tells.
 
+    def begin_lame_duck(self, shedding: Shedding) -> None:
+        """Send clients away from now on.
+
+        Args:
+            shedding: draws which, and when. One that began earlier is followed by this one only if this one sends
+                everybody away at once.
+        """
+        begun, self.state = self.state, CONNECTIONS[self.state][ConnectionsEvent.LAME_DUCK]
+        if self.shedding is None or shedding.at_once:
+            self.shedding = shedding
+        if begun is not self.state:
+            for connection in list(self._open):
+                connection.speaker.begin_lame_duck()
+
+    def end_lame_duck(self) -> None:
+        """Finish idle connections, right before the drain begins: what has arrived on them is still served.
+
+        A client that has just connected, and has sent nothing yet, is given a moment more.
+        """
+        if self.shedding is not None:
+            opened_by = self.clock.seconds() - FIRST_WORDS
+            for connection in list(self._open):
+                if connection.state is not ConnectionState.NEW or connection.opened_at < opened_by:
+                    self.shedding.send_away(connection)
+
     def begin_drain(self) -> None:
-        """Tell every connection that the drain has begun; none is closed yet."""
+        """Tell every connection that the drain has begun.
+
+        None is closed yet; after a lame duck, each is finished from now on as soon as it may be.
+        """
         self.state = CONNECTIONS[self.state][ConnectionsEvent.DRAIN]
-        self._drain_began = self.clock.seconds()
+        self._askers.begin_drain()
         for connection in list(self._open):
             connection.speaker.begin_drain()
+        if self.state is ConnectionsState.FINISHING:
+            self._kept.update(connection for connection in self._open if connection.asked_to_stay)
+            self._begin_finishing()
 
     def finish(self) -> None:
         """Finish each connection as soon as it may be; those that are kept open stay for the linger."""
-        self.state = CONNECTIONS[self.state][ConnectionsEvent.FINISH]
-        self._finish_began = self.clock.seconds()
-        self._find_busy_peers()
+        begun, self.state = self.state, CONNECTIONS[self.state][ConnectionsEvent.FINISH]
+        self._drained = True
+        if begun is not self.state:
+            self._begin_finishing()
+        else:
+            # After a lame duck all but these are finished since the drain began.
+            self.release()
+
+    def _begin_finishing(self) -> None:
+        self._askers.begin_finishing(self._open)
         if self._open:
             self._start_waiting()
         self._look_at_all()
@@ -190,7 +232,7 @@ class Connections:
         that is not decided, so we wait another linger.
         """
         if any(connection not in self._kept and connection.has_unsent() for connection in self._open):
-            self._wait(max(self.linger, FIRST_WORDS), self._keep_no_longer)
+            self._askers.wait(max(self.linger, FIRST_WORDS), self._keep_no_longer)
             return
         kept = list(self._kept)
         self.release()
@@ -203,75 +245,18 @@ class Connections:
     def _start_waiting(self) -> None:
         """Limit the time of the connections that are kept open, and of the clients that are asking."""
         if not self._released:
-            self._wait(self.linger, self._keep_no_longer)
-        # These limits count from the beginning of the drain, so that much has passed.
-        drained_for = self.clock.seconds() - self._drain_began
-        if drained_for < FIRST_WORDS:
-            self._for_first_words = self._wait(FIRST_WORDS - drained_for, self._look_at_all)
-        if drained_for < self.linger:
-            self._wait(self.linger - drained_for, self.lose_patience)
-        else:
-            self.lose_patience()
+            self._askers.wait(self.linger, self._keep_no_longer)
+        self._askers.limit(self.linger, self._look_at_all, self.lose_patience)
 
     def _must_wait(self, connection: Connection) -> bool:
         """Return whether a connection's client is owed something, or may be about to ask."""
         if connection.speaker.is_owed():
             return True
-        if self.state is ConnectionsState.FINISHING and (self._is_new(connection) or connection.is_receiving()):
+        if self.state is ConnectionsState.FINISHING and (self._askers.is_new(connection) or connection.is_receiving()):
             return True
-        return self.state is not ConnectionsState.GRACE and self._asks_again(connection)
-
-    def _is_new(self, connection: Connection) -> bool:
-        """Return whether a client has sent nothing yet, and is still waited for.
-
-        A client that we accepted after the drain had begun is waited for as long as any client that is asking. One
-        that we accepted shortly before is waited for only until FIRST_WORDS seconds after the drain began.
-        """
-        if connection.state is not ConnectionState.NEW:
-            return False
-        if connection.opened_at >= self._drain_began:
-            return True
-        return connection.opened_at >= self._drain_began - FIRST_WORDS and _runs(self._for_first_words)
-
-    def _find_busy_peers(self) -> None:
-        for connection in self._open:
-            if self._was_active(connection):
-                peer = connection.peer()
-                self._busy_peers[peer] = max(connection.asks_again_within, self._busy_peers.get(peer, 0.0))
-
-    def _was_active(self, connection: Connection) -> bool:
-        """Return whether a client was active so shortly before :meth:`finish` that it may have been asking again."""
-        return self._finish_began - connection.asks_again_within <= connection.active_at < self._finish_began
-
-    def _asks_again(self, connection: Connection) -> bool:
-        """Return whether a busy client may have been sending its next request when :meth:`finish` was called.
-
-        It was active within the ``asks_again_within`` seconds before that call, and gets as long to ask again. A client
-        with a pool of connections is busy on all of them: it may have taken one that it had not used for long.
-        """
-        if connection.active_at >= self._finish_began or not self._busy_peers:
-            return False
-        if not (within := self._busy_peers.get(connection.peer(), 0.0)):
-            return False
-        if connection not in self._for_next_request:
-            self._for_next_request[connection] = self._wait(within, connection.look_again)
-        return _runs(self._for_next_request[connection])
-
-    def _wait(self, seconds: float, over: Callable[[], None]) -> IDelayedCall:
-        timer = self.clock.callLater(seconds, over)
-        self._waits.append(timer)
-        return timer
-
-    def _stop_timers(self) -> None:
-        for timer in self._waits:
-            if timer.active():
-                timer.cancel()
+        return self.state is not ConnectionsState.GRACE and self._askers.asks_again(connection)
 
     def _look_at_all(self) -> None:
         if self.state not in _STAYING:
             for connection in list(self._open):
                 self.look_at(connection)
-
-
-def _runs(timer: IDelayedCall | None) -> bool:
-    return timer is not None and bool(timer.active())

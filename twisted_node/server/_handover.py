@@ -1,13 +1,13 @@
 """The handover: another process takes the place of this one, and no client notices.
 
-The listening sockets are handed on, so that nothing is ever closed. ``_successor`` and ``_predecessor`` are the two
-sides; here is what a service does on either.
+The listening sockets are handed on, so that nothing is ever closed. ``twisted_node.handover`` has the parts; here is
+what a service does with them, on either side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IReactorProcess, IReactorSocket
@@ -15,15 +15,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_node.drain import Drain, Phase, Statistics
-from twisted_node.drain._deadline import Deadline
 from twisted_node.errors import ErrorCode, HandoverError
-from twisted_node.server import _inheritance
+from twisted_node.handover import _inheritance
+from twisted_node.handover._predecessor import Predecessor, PredecessorState
+from twisted_node.handover._start import START
+from twisted_node.handover._successor import Ready, Successor, SuccessorState
+from twisted_node.handover._supervisors import why_not_replaceable
+from twisted_node.handover._twistd import append_to_log
 from twisted_node.server._listening import Listener, open_listeners
-from twisted_node.server._predecessor import Predecessor, PredecessorState
-from twisted_node.server._start import START
-from twisted_node.server._successor import Ready, Successor, SuccessorState
-from twisted_node.server._supervisors import why_not_replaceable
-from twisted_node.server._twistd import append_to_log
+from twisted_node.server._shutdown import Shutdown
 
 __all__ = ["PATIENCE", "SHORTEST_LAME_DUCK", "Handover"]
 
@@ -39,16 +39,6 @@ _UNDER_WAY = (SuccessorState.STARTING, SuccessorState.FAILING)
 SHORTEST_LAME_DUCK = 1.0
 
 
-class _Shutdown(Protocol):
-    """What a handover needs of the order of a shutdown."""
-
-    stop_after_drain: list[Callable[[], object]]
-    end_deadline: Deadline
-
-    def end(self, reason: str, *, lame_duck: float = 0.0) -> Deferred[Statistics]: ...
-    def when_ended(self) -> Deferred[Statistics]: ...
-
-
 class Handover:
     """The handover of one service, to a successor or from a predecessor.
 
@@ -58,7 +48,7 @@ class Handover:
         lame_duck: tells how many seconds a lame duck takes.
     """
 
-    def __init__(self, drain: Drain, shutdown: _Shutdown, lame_duck: Callable[[], float]) -> None:
+    def __init__(self, drain: Drain, shutdown: Shutdown, lame_duck: Callable[[], float]) -> None:
         #: Called with the pid of the successor, right before it is told to go.
         self.watchers: list[Callable[[int], object]] = []
         self._tells_systemd = False
@@ -151,7 +141,7 @@ class Handover:
         for listener in open_listeners():
             listener.leave_to_successor()
         lame_duck = max(self._lame_duck(), SHORTEST_LAME_DUCK)
-        self._shutdown.end(f"process {ready.pid} has taken over", lame_duck=lame_duck)
+        self._shutdown.end(f"process {ready.pid} has taken over", lame_duck=lame_duck, replaced=True)
         return ready.pid
 
     def _successor_stopped(self, seconds: float) -> None:

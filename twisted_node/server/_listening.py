@@ -12,7 +12,6 @@ import itertools
 import os
 import socket
 from collections.abc import Callable
-from select import POLLIN, poll
 from typing import Any
 from weakref import WeakSet
 
@@ -29,14 +28,15 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_node.handover import _inheritance
+from twisted_node.handover._adopting import Adopting, adopting
+from twisted_node.handover._twisted import innermost_endpoint, keep_only_copy, leave_path_alone, own_socket
 from twisted_node.names import peer_name
-from twisted_node.server import _inheritance
-from twisted_node.server._adopting import Adopting, adopting
 from twisted_node.server._door import LONGEST_QUEUE, Door
 from twisted_node.server._handshakes import BLIND_WAIT, HandshakeWait, cookies_sent
 from twisted_node.server._paths import path_and_mode as find_path_and_mode
 from twisted_node.server._paths import path_identity
-from twisted_node.server._twisted import innermost_endpoint, keep_only_copy, leave_path_alone, own_socket
+from twisted_node.server._twisted import accept_waiting
 
 __all__ = ["Listener", "close_copies", "open_listeners"]
 
@@ -209,7 +209,7 @@ class Listener:
             return _stop(port)
         if isinstance(port, unix.Port):
             _refuse_new(port)
-            _accept_waiting(port, port.backlog + 1)
+            accept_waiting(port, port.backlog + 1)
             if path_identity(port) != self._path_identity:
                 # Somebody removed our path, or made it theirs: Twisted would fail, or unlink what is not ours.
                 leave_path_alone(port)
@@ -232,7 +232,7 @@ class Listener:
         door = Door(port.socket, cookies=cookies)
         door.shut()
         # The queue has room for one more than the backlog.
-        accepted = _accept_waiting(port, port.backlog + 1)
+        accepted = accept_waiting(port, port.backlog + 1)
         if not self._patience:
             return self._close_behind(None, port, door)
         # Through an open door handshakes go on to begin: to wait until there is none would take for ever under load.
@@ -247,7 +247,7 @@ class Listener:
         if wait is not None and wait.half_done:
             _log.info("{count} handshakes were half done when {port} closed", count=wait.half_done, port=port)
         # The last handshake may have been done after the queue was looked at.
-        _accept_waiting(port, LONGEST_QUEUE if door.is_shut else port.backlog + 1)
+        accept_waiting(port, LONGEST_QUEUE if door.is_shut else port.backlog + 1)
         # The port closes before what keeps its door shut: in between, the other way round, a handshake could begin.
         return _stop(port).addCallback(lambda _: door.remove())
 
@@ -281,21 +281,3 @@ def _refuse_new(port: unix.Port) -> None:
         port.socket.shutdown(socket.SHUT_RD)
     except OSError as error:
         _log.info("new connections cannot be held off while {port} closes: {error}", port=port, error=error)
-
-
-def _accept_waiting(port: tcp.Port, at_most: int) -> int:
-    """Accept whoever waits in the queue; return how many.
-
-    Args:
-        port: listens.
-        at_most: how many, even if new ones keep coming.
-    """
-    waiting = poll()
-    waiting.register(port.socket, POLLIN)
-    for accepted in range(at_most):
-        if not waiting.poll(0):
-            return accepted
-        # Otherwise Twisted accepts up to 100 at once.
-        port.numberAccepts = 1
-        port.doRead()
-    return at_most

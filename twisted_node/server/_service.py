@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,13 +13,13 @@ from twisted.logger import Logger
 from twisted_node._seconds import check_seconds
 from twisted_node._typing import AnyEndpoint, AnyFactory
 from twisted_node.drain import Drain, Statistics
+from twisted_node.server._any_factory import tracked
 from twisted_node.server._checks import binds_tcp, check_drain, check_endpoint_and_factory
 from twisted_node.server._connections import Connections
 from twisted_node.server._handover import PATIENCE, Handover
 from twisted_node.server._listening import Listener
 from twisted_node.server._shutdown import Shutdown
 from twisted_node.server._states import ServiceState
-from twisted_node.server._tracking import tracked
 
 __all__ = ["DrainingService"]
 
@@ -44,6 +45,7 @@ class DrainingService(Service):
         linger: seconds that a closing connection waits for its client.
         ends_with_drain: whether a drain that somebody else began (a message, say) ends the service too; otherwise it
             goes on refusing until :meth:`end` or ``stopService``.
+        random: draws numbers from 0 to 1, less than 1: which clients a lame duck sends away, and when.
 
     Raises:
         MisuseError: one of the times is no number of seconds from 0; or the drain is none, or another service's.
@@ -57,6 +59,7 @@ class DrainingService(Service):
         lame_duck: float = 0.0,
         linger: float = 1.0,
         ends_with_drain: bool = True,
+        random: Callable[[], float] = random.random,
     ) -> None:
         check_seconds("drain_timeout", drain_timeout)
         check_seconds("lame_duck", lame_duck)
@@ -68,7 +71,9 @@ class DrainingService(Service):
         self.connections = Connections(drain.timers, linger)
         # On the drain's monotonic clock, in seconds.
         self._started_at: float | None = None
-        self._shutdown = Shutdown(drain, self.connections, drain_timeout=drain_timeout, ends_with_drain=ends_with_drain)
+        self._shutdown = Shutdown(
+            drain, self.connections, drain_timeout=drain_timeout, ends_with_drain=ends_with_drain, random=random
+        )
         self._handover = Handover(drain, self._shutdown, lambda: self.lame_duck)
 
     @property
@@ -187,19 +192,21 @@ class DrainingService(Service):
         super().stopService()
         return self.end("the service was stopped", lame_duck=self.lame_duck)
 
-    def end(self, reason: str, *, lame_duck: float = 0.0) -> Deferred[Statistics]:
+    def end(self, reason: str, *, lame_duck: float = 0.0, replaced: bool = False) -> Deferred[Statistics]:
         """Drain and end: no connection is kept beyond the drain any more. Further calls join.
 
         Args:
             reason: for the log.
-            lame_duck: seconds to go on serving before the drain begins.
+            lame_duck: seconds to go on serving before the drain begins. Meanwhile clients are sent away, each at an
+                answer, with a chance that grows from 0 to 1.
+            replaced: whether another process has taken over already: then every client is sent away at its next answer.
 
         Returns:
             Fires with the final statistics when the last connection has gone and all that was to be stopped after the
             drain has stopped.
         """
         self._handover.abandon(reason)
-        return self._shutdown.end(reason, lame_duck=lame_duck)
+        return self._shutdown.end(reason, lame_duck=lame_duck, replaced=replaced)
 
     def cut(self, reason: str) -> None:
         """Wait no longer: cut what is in flight, and leave the connections only the grace to get their answers out."""

@@ -8,6 +8,7 @@ reactor or ends a process.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from twisted_node.drain._waiters import Waiters
 from twisted_node.server._connections import Connections
 from twisted_node.server._listening import Listener
 from twisted_node.server._reports import Reports
+from twisted_node.server._shedding import Shedding
 from twisted_node.server._states import SERVICE, ServiceEvent, ServiceState
 
 __all__ = ["MAX_GRACE", "Shutdown"]
@@ -39,9 +41,18 @@ class Shutdown:
         connections: those that are open.
         drain_timeout: seconds from the beginning of a drain until what is left is cut.
         ends_with_drain: whether a drain that somebody else began ends the service too.
+        random: draws numbers, for ``Shedding``.
     """
 
-    def __init__(self, drain: Drain, connections: Connections, *, drain_timeout: float, ends_with_drain: bool) -> None:
+    def __init__(
+        self,
+        drain: Drain,
+        connections: Connections,
+        *,
+        drain_timeout: float,
+        ends_with_drain: bool,
+        random: Callable[[], float] = random.random,
+    ) -> None:
         #: Where the service is; only this object moves it.
         self.state = ServiceState.SERVING
         #: Closed when the drain begins.
@@ -54,6 +65,7 @@ class Shutdown:
         self.drain_timeout = drain_timeout
         self._drain = drain
         self._connections = connections
+        self._random = random
         # Whether the service ends with its drain. Once somebody has asked for the end, it does.
         self._end_wanted = ends_with_drain
         # What cut what was left, for the log.
@@ -64,6 +76,7 @@ class Shutdown:
         self._reports = Reports(drain, connections, lambda: self.end_deadline.at)
         drain.watch_deadline(self._deadline_moved)
         self._deadline_moved(drain.deadline)
+        drain.before_draining().addCallback(lambda _: connections.end_lame_duck())
         drain.when_draining().addCallback(self._drain_began)
 
     def would_end_by(self, lame_duck: float) -> float:
@@ -73,7 +86,7 @@ class Shutdown:
         promised = self.end_deadline.at if drain.ended else drain.deadline
         return asked_for if promised is None else min(asked_for, promised)
 
-    def end(self, reason: str, *, lame_duck: float = 0.0) -> Deferred[Statistics]:
+    def end(self, reason: str, *, lame_duck: float = 0.0, replaced: bool = False) -> Deferred[Statistics]:
         """Drain and end, as ``DrainingService.end`` explains."""
         self._end_wanted = True
         self._connections.release()
@@ -85,6 +98,8 @@ class Shutdown:
             if self.state is ServiceState.SERVING:
                 self._reports.lame_duck(lame_duck, reason)
             self._drain.lame_duck(lame_duck, self.drain_timeout, reason)
+            if self._drain.phase is Phase.LAME_DUCK:
+                self._connections.begin_lame_duck(Shedding(self._drain, self._random, at_once=replaced))
         else:
             self._deadline_moved(self._drain.deadline)
             self._drain.begin(self.drain_timeout, reason)

@@ -73,9 +73,12 @@ class ConnectionsState(Enum):
 
     #: They stay as long as their clients like.
     OPEN = "open"
+    #: A lame duck: more and more of them are finished, each right behind an answer.
+    SHEDDING = "shedding"
     #: The drain has begun: they stay, and new requests on them are refused.
     DRAINING = "draining"
-    #: The drain has ended: each is finished as soon as its client waits for no answer and is not asking.
+    #: Each is finished as soon as its client waits for no answer and is not asking: the drain has ended, or it has
+    #: begun after a lame duck.
     FINISHING = "finishing"
     #: The same, but clients that are asking are not waited for any more.
     IMPATIENT = "impatient"
@@ -86,6 +89,7 @@ class ConnectionsState(Enum):
 class ConnectionsEvent(Enum):
     """What moves all connections on."""
 
+    LAME_DUCK = "a lame duck begins"
     DRAIN = "the drain begins"
     FINISH = "the drain has ended"
     LOSE_PATIENCE = "clients have had their time to ask"
@@ -93,13 +97,22 @@ class ConnectionsEvent(Enum):
 
 
 CONNECTIONS = {
-    ConnectionsState.OPEN: {ConnectionsEvent.DRAIN: ConnectionsState.DRAINING},
+    ConnectionsState.OPEN: {
+        ConnectionsEvent.LAME_DUCK: ConnectionsState.SHEDDING,
+        ConnectionsEvent.DRAIN: ConnectionsState.DRAINING,
+    },
+    ConnectionsState.SHEDDING: {
+        ConnectionsEvent.LAME_DUCK: ConnectionsState.SHEDDING,
+        ConnectionsEvent.DRAIN: ConnectionsState.FINISHING,
+    },
     ConnectionsState.DRAINING: {ConnectionsEvent.FINISH: ConnectionsState.FINISHING},
     ConnectionsState.FINISHING: {
+        ConnectionsEvent.FINISH: ConnectionsState.FINISHING,
         ConnectionsEvent.LOSE_PATIENCE: ConnectionsState.IMPATIENT,
         ConnectionsEvent.END_IS_DUE: ConnectionsState.GRACE,
     },
     ConnectionsState.IMPATIENT: {
+        ConnectionsEvent.FINISH: ConnectionsState.IMPATIENT,
         ConnectionsEvent.LOSE_PATIENCE: ConnectionsState.IMPATIENT,
         ConnectionsEvent.END_IS_DUE: ConnectionsState.GRACE,
     },

@@ -7,33 +7,28 @@ function here, on Twisted's real classes: it fails when Twisted changes what the
 from __future__ import annotations
 
 import fcntl
-import os
 import socket
 import struct
 import sys
 import termios
 from collections.abc import Callable
+from select import POLLIN, poll
 from typing import Any
 
 from twisted.internet import tcp, unix
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
 from twisted.protocols.policies import ProtocolWrapper
-from twisted.python.lockfile import FilesystemLock
 from zope.interface import alsoProvides
 
 __all__ = [
+    "accept_waiting",
     "call_instead_of_close",
     "close_raw",
     "half_close_now",
-    "innermost_endpoint",
+    "hold_back",
     "is_half_closed",
-    "keep_only_copy",
-    "leave_path_alone",
-    "listen_with",
-    "own_socket",
     "raw_transport",
-    "reactor_of",
     "read_waiting",
     "replace_close",
     "restore_close",
@@ -76,20 +71,26 @@ def untaken_bytes(transport: Any) -> int:
     return max(0, count - 1) if raw._writeDisconnected else count
 
 
-def read_waiting(transport: Any) -> None:
+def read_waiting(transport: Any) -> bool:
     """Read what waits in the kernel for a connection, in this turn; its protocol gets it as always.
 
     Nothing is read while answers pile up because the client does not read them.
+
+    Returns:
+        Whether something still waits there.
     """
     raw = raw_transport(transport)
-    if not isinstance(raw, FileDescriptor) or raw.producerPaused:
-        return
+    if not isinstance(raw, FileDescriptor):
+        return False
     for _ in range(_READS_BEFORE_CLOSE):
         if raw.disconnected or not _ask_kernel(raw, termios.FIONREAD):
-            return
+            return False
+        if raw.producerPaused:
+            break
         # doRead() returns a reason if input has ended or failed. We ignore it: the reactor will read the same again,
         # and acts on it then.
         raw.doRead()
+    return True
 
 
 def restore_half_close(transport: Any, protocol: Any) -> None:
@@ -154,6 +155,19 @@ def write_now(transport: Any, data: bytes) -> None:
         data = data[sent:] if isinstance(sent, int) else data
     if data:
         transport.write(data)
+
+
+def hold_back(raw: Any) -> None:
+    """Have the kernel send the last bytes of a connection together with our end, in one packet.
+
+    Otherwise a quick client could read its answer, find no end behind it yet, and send its next request into the end.
+    TCP on Linux only: a unix socket has no packets.
+
+    Args:
+        raw: the transport, without its wrappers; it is half-closed as soon as it has sent everything.
+    """
+    if _ON_LINUX and isinstance(raw, tcp.Connection) and raw.connected and not isinstance(raw, _UNIX):
+        raw.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 
 
 def half_close_now(raw: Any) -> None:
@@ -249,91 +263,19 @@ def close_raw(raw: Any) -> None:
         raw.loseConnection()
 
 
-def leave_path_alone(port: unix.Port, *, shared: bool = False) -> None:
-    """Have a unix port not remove its path when it closes.
-
-    Args:
-        port: listens on the path.
-        shared: whether another process listens on the same socket. Twisted would shut it down for both.
-    """
-    if shared:
-        port._shouldShutdown = False
-    # Twisted removes no file for a name in the abstract namespace. Before 26.10 it looked at ``port``.
-    port._bindPath = port.port = b"\0not a file"
-
-
-def innermost_endpoint(endpoint: Any) -> Any:
-    """Find the endpoint under all that is wrapped around it, as ``haproxy:`` is."""
-    while (inner := getattr(endpoint, "_wrappedEndpoint", None)) is not None:
-        endpoint = inner
-    return endpoint
-
-
-def reactor_of(endpoint: Any) -> tuple[Any, str, Any] | None:
-    """Find the reactor that an endpoint asks to listen, under all that is wrapped around either.
-
-    Returns:
-        What refers to the reactor, the name of its attribute, and the reactor; None if it is not where Twisted has it.
-    """
-    holder, place = innermost_endpoint(endpoint), None
-    while (name := _name_of_reactor(holder)) is not None:
-        place = holder, name, vars(holder)[name]
-        holder = vars(holder)[name]
-    return place
-
-
-def _name_of_reactor(holder: Any) -> str | None:
-    # That of an endpoint for a descriptor has a public name.
-    return next((name for name in ("_reactor", "reactor") if name in getattr(holder, "__dict__", ())), None)
-
-
-def listen_with(port: tcp.Port, listening: socket.socket) -> tcp.Port:
-    """Have a port use a socket that listens already, and accept nothing yet.
-
-    Neither its queue nor its path's mode is changed, as Twisted would do to a unix socket. When the port closes, only
-    this copy of the socket is closed; see :func:`own_socket`.
-    """
-    tcp._reservedFD.reserve()
-    if port.addressFamily != socket.AF_UNIX:
-        port._realPortNumber = listening.getsockname()[1]
-    factory: Any = port.factory
-    factory.doStart()
-    port.connected = True
-    port.socket = listening
-    # Twisted does the same.
-    port.fileno = listening.fileno  # type: ignore[method-assign]
-    port.numberAccepts = 100
-    port._shouldShutdown = False
-    return port
-
-
-def own_socket(port: tcp.Port, path: bytes, *, locked: bool) -> None:
-    """Have a port that was made by :func:`listen_with` end as one that has bound its address itself.
+def accept_waiting(port: tcp.Port, at_most: int) -> int:
+    """Accept whoever waits in the queue; return how many.
 
     Args:
         port: listens.
-        path: of a unix socket; it is removed when the port closes.
-        locked: whether the path has a lock, which then names this process.
-
-    Raises:
-        OSError: the lock cannot be written.
+        at_most: how many, even if new ones keep coming.
     """
-    port._shouldShutdown = True
-    if not isinstance(port, unix.Port):
-        return
-    port._bindPath = port.port = path
-    if locked:
-        lock = FilesystemLock(path + b".lock")
-        new = b"%s.%d" % (lock.name, os.getpid())
-        os.symlink(b"%d" % os.getpid(), new)
-        os.rename(new, lock.name)
-        lock.locked = True
-        port.lockFile = lock
-
-
-def keep_only_copy(port: tcp.Port) -> None:
-    """Have a port close nothing but this process's copy of its socket: another process goes on with it."""
-    port._shouldShutdown = False
-    if isinstance(port, unix.Port):
-        leave_path_alone(port)
-        port.lockFile = None
+    waiting = poll()
+    waiting.register(port.socket, POLLIN)
+    for accepted in range(at_most):
+        if not waiting.poll(0):
+            return accepted
+        # Otherwise Twisted accepts up to 100 at once.
+        port.numberAccepts = 1
+        port.doRead()
+    return at_most

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
@@ -30,14 +33,24 @@ class MemoryServer:
         drain_timeout: seconds, as for the service.
         lame_duck: seconds, as for the service.
         linger: seconds, as for the service.
+        random: draws numbers, as for the service.
     """
 
-    def __init__(self, *, drain_timeout: float = 25.0, lame_duck: float = 0.0, linger: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        drain_timeout: float = 25.0,
+        lame_duck: float = 0.0,
+        linger: float = 1.0,
+        random: Callable[[], float] = random.random,
+    ) -> None:
         self._turns = Turns()
         #: The clock of all timers and of all times that are measured, in seconds.
         self.clock: Clock = TurnClock(self._turns)
         self.drain = Drain(self.clock, self.clock.seconds)
-        self.service = DrainingService(self.drain, drain_timeout=drain_timeout, lame_duck=lame_duck, linger=linger)
+        self.service = DrainingService(
+            self.drain, drain_timeout=drain_timeout, lame_duck=lame_duck, linger=linger, random=random
+        )
         self._endpoints: list[MemoryEndpoint] = []
 
     def listen(self, factory: AnyFactory) -> None:

@@ -15,6 +15,8 @@ class _Connection(Protocol):
 
     drain: Drain
 
+    def is_to_close(self) -> bool: ...
+
     def upgraded(self, websocket: Any) -> None: ...
 
     def wants_body(self, request: Any) -> bool: ...
@@ -23,7 +25,7 @@ class _Connection(Protocol):
 
 
 class DrainingChannel(UpgradableChannel):
-    """HTTP/1 of twisted.web; while draining, the last answer says ``Connection: close``."""
+    """HTTP/1 of twisted.web; in a lame duck and a drain, the last answer says ``Connection: close``."""
 
     #: Set before the connection is made.
     connection: _Connection
@@ -41,12 +43,16 @@ class DrainingChannel(UpgradableChannel):
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any) -> None:
         """Begin an answer; say that the connection closes if this answer is the last."""
-        # It is not the last if another request waits behind it. If this request is answered before it was received
-        # whole, then the unparsed bytes belong to its own body.
-        if self.connection.drain.refusing and not (is_handling_request(self) and self.has_more()):
+        if self.connection.is_to_close() and not self._goes_on(code):
             headers.setRawHeaders(b"Connection", [b"close"])
             self.persistent = False
         super().writeHeaders(version, code, reason, headers)
+
+    def _goes_on(self, code: bytes) -> bool:
+        """Say whether something follows on this connection behind an answer that begins now."""
+        # Another request waits; or the connection becomes a websocket. If this request is answered before it was
+        # received whole, then the unparsed bytes belong to its own body.
+        return code.startswith(b"1") or (is_handling_request(self) and self.has_more())
 
     def loseConnection(self) -> None:
         """Close gracefully: what a client has not taken yet would be lost if it sent something more."""

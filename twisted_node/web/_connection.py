@@ -17,7 +17,15 @@ from twisted_node.web._channel import DrainingChannel
 from twisted_node.web._exchange import Exchange, State
 from twisted_node.web._request import attach_exchange
 from twisted_node.web._timers import IdleTimer, Pauses, Stall
-from twisted_node.web._twisted import channel_of, go_away, has_lost_connection, put_back, stream_sent
+from twisted_node.web._twisted import (
+    channel_of,
+    go_away,
+    going_away,
+    has_lost_connection,
+    has_streams,
+    put_back,
+    stream_sent,
+)
 from twisted_node.web._websocket import Farewell, WebSocket
 
 __all__ = ["HTTPConnection"]
@@ -46,6 +54,8 @@ class HTTPConnection(TrackedConnection):
         self._half_line = False
         # Whether a client that asked before it sent the body of a request was told not to.
         self._unwanted = False
+        # Whether a client of HTTP/2 was told to ask elsewhere from now on.
+        self._said_going_away = False
         self._stall = Stall(connections.clock, connections.linger, self._refuse_received)
         self._pauses = Pauses(connections.clock, connections.linger)
         self._idle_timer = IdleTimer(self)
@@ -90,7 +100,23 @@ class HTTPConnection(TrackedConnection):
                 self.drain.count_cut()
             else:
                 self.drain.count_undelivered()
+        self._perhaps_say_going_away()
         self.look_again()
+
+    def _perhaps_say_going_away(self) -> None:
+        """In a lame duck, perhaps have the client of HTTP/2 ask elsewhere from now on; all that it asks is served.
+
+        Some clients, those of Python's h2 among them, fail each stream that is open then: so only if none is.
+        """
+        channel, shedding = channel_of(self._http), self.connections.shedding
+        if shedding is None or self.drain.refusing or self._said_going_away or has_lost_connection(channel):
+            return
+        if has_streams(channel) or not shedding.draw():
+            return
+        self.connection.read_waiting()
+        if not (has_streams(channel) or self.connection.is_closing):
+            self._said_going_away = True
+            self.transport.write(going_away())
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on what came in."""
@@ -137,6 +163,11 @@ class HTTPConnection(TrackedConnection):
 
     # What the connection asks.
 
+    def begin_lame_duck(self) -> None:
+        """Have a websocket told at some moment; of other connections an answer may be the last."""
+        if self._websocket is not None:
+            self._leave_later(self._websocket)
+
     def begin_drain(self) -> None:
         """Have a websocket told; limit the seconds between two pieces of a request that is being received."""
         if self._websocket is not None:
@@ -167,9 +198,15 @@ class HTTPConnection(TrackedConnection):
 
     # What the channel calls.
 
+    def is_to_close(self) -> bool:
+        """Say whether the connection is to close behind the answer that begins now; in a lame duck this is drawn."""
+        shedding = self.connections.shedding
+        return self.drain.refusing or (shedding is not None and shedding.draw())
+
     def upgraded(self, websocket: Any) -> None:
         """Learn that this is a websocket from now on."""
         self._websocket = WebSocket(websocket, self._farewell)
+        self._leave_later(self._websocket)
 
     def wants_body(self, request: Any) -> bool:
         """Say whether a client that asks first should go on and send the body of its request."""
@@ -197,6 +234,12 @@ class HTTPConnection(TrackedConnection):
     def _refuse_received(self) -> None:
         for exchange in self._receiving():
             exchange.refuse()
+
+    def _leave_later(self, websocket: WebSocket) -> None:
+        """In a lame duck, close a websocket at a moment that is drawn, as soon as the work of the program has ended."""
+        if (shedding := self.connections.shedding) is not None and not self.drain.refusing:
+            due = self._farewell.when_due_after(shedding.draw_delay())
+            due.addCallback(lambda _: self._close_websocket(websocket))
 
     def _leave(self, websocket: WebSocket) -> None:
         """Close a websocket as soon as the work of the program has ended."""

@@ -2,9 +2,12 @@
 
 While draining, requests in flight finish, and so does a request that its client has begun to send. Any other is refused
 with 503 and ``Retry-After``. The last answer on a connection says ``Connection: close``. A connection without a request
-stays open while anything is in flight, so that it can refuse. A websocket is told 1001, once no work that
-the program tracks is in flight. HTTP/2 has no such header:
-there each request is served or refused, and the connection is closed, with GOAWAY, when none of its requests is left.
+stays open while anything is in flight, so that it can refuse. A websocket is told 1001, once no work that the program
+tracks is in flight. HTTP/2 has no such header: there each request is served or refused, and the connection is closed,
+with GOAWAY, when none of its requests is left.
+
+A lame duck sends clients away in the same ways, one after the other; a connection without a request is closed as it
+ends.
 """
 
 from __future__ import annotations

@@ -20,8 +20,10 @@ __all__ = [
     "close_websocket",
     "discard_input",
     "go_away",
+    "going_away",
     "has_length",
     "has_lost_connection",
+    "has_streams",
     "is_handling_request",
     "negotiated_protocol",
     "put_back",
@@ -31,6 +33,9 @@ __all__ = [
     "take_waiting",
     "unparsed_input",
 ]
+
+#: RFC 9113, 6.8: the highest number that a stream can have.
+_HIGHEST_STREAM = 2**31 - 1
 
 
 def negotiated_protocol(channel: HTTPChannel) -> Any:
@@ -175,6 +180,21 @@ def has_lost_connection(channel: Any) -> bool:
     Twisted fires what ``stream_sent`` returns then too, as if the stream had been sent.
     """
     return not channel._stillProducing
+
+
+def has_streams(channel: Any) -> bool:
+    """Say whether an ``H2Connection`` has a stream that is not over: being received, served, or sent."""
+    return len(channel.streams) > 0
+
+
+def going_away() -> bytes:
+    """Return the frame with which HTTP/2 says that a connection will end, and that every stream is still served.
+
+    To have h2 make it would end h2's own machine: no stream could be answered any more.
+    """
+    from hyperframe.frame import GoAwayFrame
+
+    return GoAwayFrame(last_stream_id=_HIGHEST_STREAM).serialize()
 
 
 def go_away(channel: Any) -> bytes:

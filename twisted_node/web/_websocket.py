@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from twisted_node.drain import Drain
@@ -18,6 +20,10 @@ __all__ = ["Farewell", "WebSocket"]
 #: RFC 6455: the server is going away.
 _GOING_AWAY = 1001
 _REASON = "the server is shutting down"
+
+#: Websockets whose moments to leave are less than so many seconds apart leave together: what is in flight is looked at
+#: once for all of them.
+_TOGETHER = 0.05
 
 _log = Logger()
 
@@ -36,6 +42,8 @@ class Farewell:
         self._drain = drain
         self._over: Deferred[None] | None = None
         self._waiting: Waiters[None] = Waiters()
+        # In a lame duck: those who leave at a moment, by its number, and the timer of that.
+        self._moments: dict[int, tuple[Waiters[None], IDelayedCall]] = {}
 
     def when_due(self) -> Deferred[None]:
         """Wait for the end of the program's work; fires at once if none is in flight. For use once a drain has begun.
@@ -46,6 +54,30 @@ class Farewell:
             self._over = self._drain.when_over(_is_tracked_by_program)
             self._over.addCallback(self._waiting.fire)
         return succeed(None) if self._over.called and not self._over.paused else self._waiting.add()
+
+    def when_due_after(self, delay: float) -> Deferred[None]:
+        """Wait for some seconds, and then for the end of the program's work. It never fires once the drain has begun.
+
+        Args:
+            delay: in seconds.
+        """
+        now = self._drain.timers.seconds()
+        moment = math.ceil((now + delay) / _TOGETHER)
+        if moment not in self._moments:
+            if not self._moments:
+                self._drain.when_draining().addCallback(self._forget_moments)
+            seconds = max(delay, moment * _TOGETHER - now)
+            timer = self._drain.timers.callLater(seconds, self._moment_has_come, moment)
+            self._moments[moment] = Waiters(), timer
+        return self._moments[moment][0].add()
+
+    def _moment_has_come(self, moment: int) -> None:
+        waiters, _ = self._moments.pop(moment)
+        self._drain.when_over(_is_tracked_by_program).addCallback(waiters.fire)
+
+    def _forget_moments(self, _: None) -> None:
+        while self._moments:
+            self._moments.popitem()[1][1].cancel()
 
 
 def _is_tracked_by_program(name: object) -> bool:

@@ -362,6 +362,17 @@ class WaiterTests(DrainTestCase):
         self.successResultOf(waiting)
         self.successResultOf(self.drain.when_draining())
 
+    def test_before_draining(self) -> None:
+        """Those who wait for the last moment before a drain are told once, while work is still taken."""
+        phases: list[Phase] = []
+        self.drain.before_draining().addCallback(lambda _: phases.append(self.drain.phase))
+        self.drain.lame_duck(5, 10)
+        self.assertEqual(phases, [])
+        self.clock.advance(5)
+        self.drain.begin(3)
+        self.assertEqual(phases, [Phase.LAME_DUCK])
+        self.successResultOf(self.drain.before_draining())
+
     def test_when_draining_before_the_end(self) -> None:
         """The beginning is told before the end, also of a drain that has nothing to do."""
         order: list[str] = []

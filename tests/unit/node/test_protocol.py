@@ -15,8 +15,12 @@ from zope.interface.verify import verifyObject
 
 from tests.support.lines import INIT, bodies, message
 from tests.support.memory import House, LineClient, Sink
+from twisted_node import Node
+from twisted_node.node._factory import NodeFactory
 from twisted_node.node._framing import HalfLines
-from twisted_node.server._connections import FIRST_WORDS
+from twisted_node.node._workload import answer_requests
+from twisted_node.server._askers import FIRST_WORDS
+from twisted_node.testing import MemoryServer
 
 STATUS = message("tcp_drain_status")
 
@@ -494,9 +498,10 @@ class IdleTests(SynchronousTestCase):
         """A line that has arrived in time counts, though the timer came before it was read."""
         waiting = [STATUS]
 
-        def read_waiting() -> None:
+        def read_waiting() -> bool:
             while waiting:
                 self.client.send(waiting.pop())
+            return False
 
         connection = self.client.protocol.connection
         connection.read_waiting = read_waiting  # type: ignore[method-assign] # the kernel's part
@@ -549,3 +554,96 @@ class IdleTests(SynchronousTestCase):
         self.house.clock.advance(1)
         self.assertTrue(self.client.transport.closed)
         self.assertEqual(self.house.clock.getDelayedCalls(), [])
+
+
+class LameDuckTests(SynchronousTestCase):
+    """A lame duck of 10 s; the test says who is sent away."""
+
+    def setUp(self) -> None:
+        self.number = 0.9
+        self.server = MemoryServer(lame_duck=10, random=lambda: self.number)
+        self.node = Node("n1")
+        answer_requests(self.node)
+        self.node.bind(self.server.drain)
+        self.server.listen(NodeFactory(self.node))
+        self.client = self.server.connect()
+
+    def begin(self) -> None:
+        """Half of the lame duck is over, and who asks is sent away."""
+        self.server.stop()
+        self.server.clock.advance(5)
+        self.number = 0.4
+
+    def check(self, answers: int, *, closed: bool) -> None:
+        """The client has got so many answers, and no refusal; perhaps the end behind them."""
+        types = [body["type"] for body in bodies(self.client.received)]
+        self.assertEqual(types, ["tcp_request_ok"] * answers)
+        self.assertEqual((self.client.closed, self.client.aborted), (closed, False))
+
+    def test_answered(self) -> None:
+        """The end comes right behind an answer, and behind the last of several that are given together."""
+        self.begin()
+        self.client.send(message("tcp_request") * 3)
+        self.check(3, closed=True)
+
+    def test_not_drawn(self) -> None:
+        """A client that is not drawn stays."""
+        self.begin()
+        self.number = 0.6
+        self.client.send(message("tcp_request"))
+        self.check(1, closed=False)
+
+    def test_later(self) -> None:
+        """The end comes behind the last answer, once nothing is in flight."""
+        self.begin()
+        self.client.send(message("tcp_request", latency_ms=1000) + message("tcp_request", latency_ms=2000))
+        self.client.send(message("tcp_request"))
+        self.server.clock.advance(1)
+        self.check(2, closed=False)
+        self.server.clock.advance(1)
+        self.check(3, closed=True)
+
+    def test_half_a_line(self) -> None:
+        """Not while half a request is here: it is answered first."""
+        self.begin()
+        line = message("tcp_request")
+        self.client.send(line + line[:9])
+        self.check(1, closed=False)
+        self.client.send(line[9:])
+        self.check(2, closed=True)
+
+    def test_unanswered(self) -> None:
+        """A line that gets no answer ends nothing."""
+        self.begin()
+        self.client.send(message("tcp_request", in_reply_to=1))
+        self.check(0, closed=False)
+
+    def test_slow_reader(self) -> None:
+        """A client whose answer piles up gets the end behind it."""
+        self.node.handle("big")(lambda _: {"type": "tcp_request_ok", "data": "x" * 200_000})
+        self.begin()
+        self.client.stop_reading()
+        self.client.send(message("big"))
+        self.client.start_reading()
+        self.check(1, closed=True)
+
+    def test_idle(self) -> None:
+        """A client that does not ask gets the end right before the drain, and no refusal."""
+        other = self.server.connect()
+        other.send(message("tcp_request", latency_ms=60_000))
+        self.begin()
+        self.server.clock.advance(4.9)
+        self.check(0, closed=False)
+        self.server.clock.advance(0.1)
+        self.check(0, closed=True)
+        self.assertFalse(other.closed)
+
+    def test_in_the_drain(self) -> None:
+        """In the drain that follows, the end comes behind the last answer too, whatever else is in flight."""
+        other = self.server.connect()
+        other.send(message("tcp_request", latency_ms=60_000))
+        self.begin()
+        self.client.send(message("tcp_request", latency_ms=9_000))
+        self.server.clock.advance(9)
+        self.check(1, closed=True)
+        self.assertFalse(other.closed)

@@ -26,7 +26,7 @@ from tests.support.paths import short_folder
 from tests.support.sockets import read_to_end
 from tests.support.transports import MemoryTransport
 from twisted_node.server._closing import GracefulClose
-from twisted_node.server._twisted import read_waiting, restore_half_close, unsent_bytes
+from twisted_node.server._twisted import hold_back, read_waiting, restore_half_close, unsent_bytes
 
 # Its interfaces depend on the platform.
 reactor: Any = _reactor
@@ -155,6 +155,30 @@ class GracefulCloseTests(ClosingTestCase):
         await self.server.gone
         self.assertTrue(self.server.lost[0].check(ConnectionDone))
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def test_end_with_the_answer(self) -> None:
+        """The last bytes and the end reach the client together: it never sees an answer with no end behind it."""
+        client = await self.connect()
+        client.setblocking(False)
+        transport = self.server.transport
+        half_close = transport.loseWriteConnection
+        unseen: list[type[BaseException]] = []
+
+        def look_and_close() -> None:
+            try:
+                client.recv(100)
+            except BlockingIOError as nothing_yet:
+                unseen.append(type(nothing_yet))
+            half_close()
+
+        transport.loseWriteConnection = look_and_close
+        transport.write(b"answer")
+        self.server.close.begin()
+        await self.turns()
+        self.assertEqual(unseen, [BlockingIOError])
+        self.assertEqual((client.recv(100), client.recv(100)), (b"answer", b""))
+        client.close()
+        await self.server.gone
 
     async def test_client_that_goes_on_sending(self) -> None:
         """What the client sends meanwhile is read, so that no reset destroys what it is sent."""
@@ -542,7 +566,7 @@ class ReadWaitingTests(ClosingTestCase):
 
         self.server.dataReceived = flood  # type: ignore[method-assign] # it answers from the test
         client.sendall(b"x")
-        read_waiting(self.server.transport)
+        self.assertTrue(read_waiting(self.server.transport))
         self.assertEqual(len(self.server.received), 16)
         self.server.dataReceived = received  # type: ignore[method-assign] # as before
 
@@ -596,7 +620,8 @@ class MemoryTests(SynchronousTestCase):
         transport = StringTransport()
         transport.write(b"x")
         self.assertEqual(unsent_bytes(transport), 0)
-        read_waiting(transport)
+        self.assertFalse(read_waiting(transport))
+        hold_back(transport)
         restore_half_close(transport, Protocol())
 
     def test_close(self) -> None:

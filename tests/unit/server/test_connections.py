@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.lines import bodies, message
 from tests.support.memory import House
 from tests.support.visitor import Visitor
-from twisted_node.server._connections import FIRST_WORDS, Connections
+from twisted_node.server._askers import FIRST_WORDS
+from twisted_node.server._connections import Connections
 
 #: What a connection is told that is finished: when it may say its last words, and that its transport shall close.
 FINISHED = ["last words", "close"]
@@ -157,7 +158,12 @@ class ConnectionsTests(SynchronousTestCase):
     def test_closed_while_reading(self) -> None:
         """A connection that is lost while it is read is not finished too."""
         visitor = self.open()
-        visitor.read_waiting = visitor.leave  # type: ignore[method-assign] # its client's doing
+
+        def leave() -> bool:
+            visitor.leave()
+            return False
+
+        visitor.read_waiting = leave  # type: ignore[method-assign] # its client's doing
         self.drain()
         self.assertEqual((visitor.told, len(self.connections)), (["drain", "closed"], 0))
 

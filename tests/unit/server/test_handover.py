@@ -16,8 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.handover_reactor import START, HandoverReactor, let_be_replaced
 from twisted_node import Drain, DrainingService, ErrorCode, HandoverError, MisuseError, Phase
-from twisted_node.server import _handover, _inheritance, _supervisors
-from twisted_node.server._inheritance import Inheritance
+from twisted_node.handover import _inheritance, _supervisors
+from twisted_node.handover._inheritance import Inheritance
+from twisted_node.server import _handover
 from twisted_node.testing import MemoryEndpoint
 
 # Its interfaces depend on the platform.
@@ -85,9 +86,12 @@ class SuccessorTests(HandoverTestCase):
         self.assertEqual(self.drain.reason, "process 77 has taken over")
 
     def test_longer_lame_duck(self) -> None:
-        """A lame duck that is longer than a second is as long as it is."""
+        """A lame duck that is longer than a second is as long as it is; clients go at their next answer."""
         self.start(lame_duck=3)
         self.hand_over()
+        shedding = self.service.connections.shedding
+        assert shedding is not None
+        self.assertEqual(shedding.chance, 1)
         self.reactor.advance(2.9)
         self.assertIs(self.drain.phase, Phase.LAME_DUCK)
         self.reactor.advance(0.2)

@@ -25,7 +25,7 @@ from tests.support.logs import capture_logs
 from tests.support.memory import House
 from tests.support.visitor import Visitor
 from twisted_node.drain import Drain, Phase, Statistics
-from twisted_node.server._connections import FIRST_WORDS
+from twisted_node.server._askers import FIRST_WORDS
 from twisted_node.server._service import DrainingService
 from twisted_node.server._shutdown import MAX_GRACE
 from twisted_node.server._states import ServiceState
@@ -241,6 +241,21 @@ class ServiceLameDuckTests(ServiceTestCase):
         """A second end, without a lame duck, begins the drain."""
         ended = self.service.stopService()
         self.service.end("SIGTERM")
+        self.assert_clean(ended)
+
+    def test_watched(self) -> None:
+        """Whoever begins the drain by a message can watch it, until it has ended; what is idle is closed at once."""
+        self.busy_client(3)
+        idle, control = self.connect(), self.connect(control=True)
+        ended = self.service.stopService()
+        control.send(message("tcp_shutdown", 1))
+        self.assertEqual((idle.closed, control.closed), (True, False))
+        for seconds in (0, 2):
+            self.clock.advance(seconds)
+            control.send(message("tcp_drain_status", 2))
+            self.assertEqual(bodies(control.received)[-1]["status"], "draining")
+        self.clock.advance(1)
+        self.assertTrue(control.closed)
         self.assert_clean(ended)
 
     def test_drain_in_between(self) -> None:

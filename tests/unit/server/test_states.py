@@ -12,8 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.visitor import Visitor
 from twisted_node import Drain, DrainingService
+from twisted_node.handover._predecessor import PREDECESSOR, PredecessorEvent
+from twisted_node.handover._successor import SUCCESSOR, SuccessorEvent
 from twisted_node.server._connections import Connections
-from twisted_node.server._predecessor import PREDECESSOR, PredecessorEvent
+from twisted_node.server._shedding import Shedding
 from twisted_node.server._states import (
     CONNECTION,
     CONNECTIONS,
@@ -25,7 +27,6 @@ from twisted_node.server._states import (
     ServiceEvent,
     ServiceState,
 )
-from twisted_node.server._successor import SUCCESSOR, SuccessorEvent
 
 Table = Mapping[Any, Mapping[Any, Any]]
 
@@ -39,12 +40,13 @@ EXPECTED: dict[str, tuple[Table, str, dict[Any, str]]] = {
     ),
     "connections": (
         CONNECTIONS,
-        "ODFIG",
+        "OSDFIG",
         {
-            ConnectionsEvent.DRAIN: "D....",
-            ConnectionsEvent.FINISH: ".F...",
-            ConnectionsEvent.LOSE_PATIENCE: "..IIG",
-            ConnectionsEvent.END_IS_DUE: "..GGG",
+            ConnectionsEvent.LAME_DUCK: "SS....",
+            ConnectionsEvent.DRAIN: "DF....",
+            ConnectionsEvent.FINISH: "..FFI.",
+            ConnectionsEvent.LOSE_PATIENCE: "...IIG",
+            ConnectionsEvent.END_IS_DUE: "...GGG",
         },
     ),
     "service": (
@@ -126,25 +128,36 @@ class ConnectionLifeTests(SynchronousTestCase):
 class ConnectionsLifeTests(SynchronousTestCase):
     """The table of all connections, lived through."""
 
-    def test_all_states(self) -> None:
+    def live(self, *way: ConnectionsEvent) -> None:
         """From open to the grace; what cannot happen raises, and changes nothing."""
-        connections = Connections(Clock())
+        clock = Clock()
+        connections = Connections(clock)
+        drain = Drain(clock, clock.seconds)
         visitor = Visitor(connections, owed=True)
         told = {
+            ConnectionsEvent.LAME_DUCK: lambda: connections.begin_lame_duck(Shedding(drain, lambda: 0.5)),
             ConnectionsEvent.DRAIN: connections.begin_drain,
             ConnectionsEvent.FINISH: connections.finish,
             ConnectionsEvent.LOSE_PATIENCE: connections.lose_patience,
             ConnectionsEvent.END_IS_DUE: connections.begin_grace,
         }
-        for state, next_event in zip(ConnectionsState, [*ConnectionsEvent, None], strict=True):
-            self.assertIs(connections.state, state)
+        for next_event in way:
+            state = connections.state
             for event, tell in told.items():
                 if event not in CONNECTIONS[state]:
                     self.assertRaises(KeyError, tell)
                     self.assertIs(connections.state, state)
-            if next_event is not None:
-                told[next_event]()
+            told[next_event]()
+            self.assertIs(connections.state, CONNECTIONS[state][next_event])
+        self.assertIs(connections.state, ConnectionsState.GRACE)
         visitor.leave()
+
+    def test_all_states(self) -> None:
+        """Without a lame duck a server drains first; after one it finishes connections as soon as it drains."""
+        event = ConnectionsEvent
+        self.live(event.DRAIN, event.FINISH, event.LOSE_PATIENCE, event.END_IS_DUE)
+        self.live(event.LAME_DUCK, event.LAME_DUCK, event.DRAIN, event.FINISH, event.END_IS_DUE)
+        self.live(event.LAME_DUCK, event.DRAIN, event.LOSE_PATIENCE, event.FINISH, event.END_IS_DUE)
 
     def test_timers(self) -> None:
         """No timer runs before the finish, and none after the last connection is gone."""

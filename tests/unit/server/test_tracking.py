@@ -37,7 +37,8 @@ from tests.support.transports import MemoryTransport
 from twisted_node import Drain, DrainingService, IDrainable, Node, Phase
 from twisted_node.names import peer_name
 from twisted_node.node._factory import NodeFactory
-from twisted_node.server._tracking import TrackedConnection, TrackedFactory, tracked
+from twisted_node.server._any_factory import TrackedFactory, tracked
+from twisted_node.server._tracking import TrackedConnection
 from twisted_node.testing import MemoryServer
 
 

@@ -35,6 +35,17 @@ class NotifierTests(SynchronousTestCase):
         self.service.startService()
         self.notifier.startService()
 
+    def fill(self) -> int:
+        """Fill systemd's queue as far as one socket may; return with how many messages."""
+        filler = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.addCleanup(filler.close)
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filler.sendto(b"STATUS=filler", self.path)
+                sent += 1
+        return sent
+
     def pump(self, seconds: int) -> list[dict[str, str]]:
         """Let time pass; return what was told meanwhile."""
         told = self.systemd.receive_all()
@@ -144,11 +155,8 @@ class NotifierTests(SynchronousTestCase):
         """Numbers that find systemd's queue full are dropped; what it must know is said later."""
         self.start()
         self.drain.track("slow one", Deferred())
-        filler = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self.addCleanup(filler.close)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                filler.sendto(b"STATUS=filler", self.path)
+        while self.fill():
+            pass
         self.service.end("SIGTERM")
         self.systemd.receive_all()
         self.assertEqual(self.pump(1)[0]["STOPPING"], "1")

@@ -34,6 +34,68 @@ class ServingChannelTests(WebTests):
         self.check_ended(self.stop(), finished=2)
 
 
+class LameDuckChannelTests(WebTests):
+    """In a lame duck of 10 s of which half is over; the test says who is sent away."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.transport = self.connect()
+        self.begun = self.ask()
+
+    def begin(self) -> None:
+        self.stop(lame_duck=10, draws=0.4)
+        self.clock.advance(5)
+
+    def test_drawn(self) -> None:
+        """An answer that is drawn says that the connection closes, and it does."""
+        self.begin()
+        self.transport.receive(get("/now"))
+        output = self.transport.take()
+        self.assertEqual(statuses(output), [200])
+        self.assertIn(b"Connection: close\r\n", output)
+        self.assertEqual((self.transport.half_closed, self.transport.closed), (True, False))
+
+    def test_not_drawn(self) -> None:
+        """Another says nothing, and the connection stays."""
+        self.begin()
+        self.draws = 0.6
+        self.transport.receive(get("/now"))
+        self.assertNotIn(b"close", self.transport.take())
+        self.assertFalse(self.transport.is_closing())
+
+    def test_pipelined(self) -> None:
+        """Of several that come together the last may say so."""
+        self.begin()
+        self.transport.receive(get("/now") * 3)
+        output = self.transport.take()
+        self.assertEqual(statuses(output), [200, 200, 200])
+        self.assertIn(b"Connection: close", output.rsplit(b"HTTP/1.1", 1)[1])
+        self.assertEqual(output.count(b"Connection: close"), 1)
+
+    def test_head_is_written(self) -> None:
+        """It is drawn when the head is written: one that has begun to be answered stays, until the drain."""
+        self.resource.requests[0].write(b"begun ")
+        self.begin()
+        self.resource.requests[0].finish()
+        self.assertNotIn(b"close", self.begun.take())
+        self.assertFalse(self.begun.is_closing())
+        self.clock.advance(5)
+        self.assertTrue(self.begun.half_closed)
+
+    def test_idle(self) -> None:
+        """One that does not ask is closed right before the drain, whatever is in flight, and so is one in flight."""
+        self.begin()
+        self.clock.advance(4.9)
+        self.assertFalse(self.transport.is_closing())
+        self.clock.advance(0.1)
+        self.assertTrue(self.transport.half_closed)
+        self.assertEqual(self.transport.take(), b"")
+        self.assertFalse(self.begun.is_closing())
+        self.resource.answer()
+        self.assertIn(b"Connection: close", self.begun.take())
+        self.assertTrue(self.begun.half_closed)
+
+
 class DrainingChannelTests(WebTests):
     """While draining."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import h2.events
+from hyperframe.frame import GoAwayFrame
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
@@ -415,7 +416,8 @@ class HTTP2Tests(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.drain = Drain(self.clock, self.clock.seconds)
-        self.service = DrainingService(self.drain, drain_timeout=10)
+        self.draws = 0.4
+        self.service = DrainingService(self.drain, drain_timeout=10, random=lambda: self.draws)
         self.resource = Hold()
         self.site = DrainingSite(self.resource, drain=self.drain)
         self.service.listen(TCP4ServerEndpoint(MemoryReactorClock(), 0), self.site)
@@ -453,6 +455,65 @@ class HTTP2Tests(TestCase):
         self.assertTrue(self.client.going_away())
         self.client.transport.leave()
         self.successResultOf(ended)
+
+    async def test_lame_duck(self) -> None:
+        """In a lame duck the client may be told behind an answer to ask elsewhere, once nothing else is in flight.
+
+        What it asks then is served; the drain says how far it has come, and closes.
+        """
+        self.client.ask(1)
+        self.client.ask(3)
+        self.service.end("a signal", lame_duck=10)
+        self.clock.advance(5)
+        self.resource.answer(0)
+        self.assertEqual(await self.client.statuses(), {1: b"200"})
+        self.assertFalse(self.client.going_away())
+        self.resource.answer(1)
+        await self.client.listen()
+        self.assertEqual(self.client.ended(), {1, 3})
+        self.assertEqual([event.last_stream_id for event in self.client.goodbyes()], [2**31 - 1])
+        self.assertIs(self.client.events[-1], self.client.goodbyes()[0])
+        self.assertFalse(self.client.transport.half_closed)
+        self.client.ask_in_spite(5, "/now")
+        # Its head, its body and its end; it is not told again.
+        self.assertEqual([frame.stream_id for frame in await self.client.frames()], [5, 5, 5])
+        self.clock.advance(5)
+        (last,) = await self.client.frames()
+        assert isinstance(last, GoAwayFrame)
+        self.assertEqual(last.last_stream_id, 5)
+        self.assertTrue(self.client.transport.half_closed)
+        self.client.transport.leave()
+        self.assertEqual(self.drain.counts.finished, 3)
+
+    async def test_lame_duck_not_drawn(self) -> None:
+        """A client that is not drawn is told nothing, until the drain begins."""
+        self.service.end("a signal", lame_duck=10)
+        self.clock.advance(3)
+        self.client.ask(1, "/now")
+        await self.client.listen()
+        self.assertEqual((self.client.ended(), self.client.going_away()), ({1}, False))
+        self.clock.advance(7)
+        await self.client.listen()
+        self.assertEqual([event.last_stream_id for event in self.client.goodbyes()], [1])
+
+    async def test_lame_duck_more_has_arrived(self) -> None:
+        """Not while the client's next request waits to be read."""
+        self.service.end("a signal", lame_duck=10)
+        self.clock.advance(5)
+        connection = self.client.transport.protocol.connection
+
+        def read_waiting() -> bool:
+            self.client.ask(3)
+            return False
+
+        connection.read_waiting = read_waiting
+        self.client.ask(1, "/now")
+        await self.client.listen()
+        self.assertEqual((self.client.ended(), self.client.going_away()), ({1}, False))
+        del connection.read_waiting
+        self.resource.answer()
+        await self.client.listen()
+        self.assertEqual((self.client.ended(), self.client.going_away()), ({1, 3}, True))
 
     async def test_deadline(self) -> None:
         """At the deadline a stream without a response gets 503; one that has begun, or is half sent, is reset."""

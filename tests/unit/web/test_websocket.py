@@ -7,9 +7,10 @@ from unittest import SkipTest
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from wsproto import ConnectionType, WSConnection
@@ -19,9 +20,11 @@ from wsproto.events import Request as UpgradeRequest
 from tests.support.documents import namespace
 from tests.support.transports import MemoryTransport
 from tests.support.web import WebTests, get, statuses
-from twisted_node.server._tracking import TrackedFactory
+from twisted_node import Drain
+from twisted_node.server._any_factory import TrackedFactory
 from twisted_node.testing import MemoryClient, MemoryServer
 from twisted_node.web import DrainingSite
+from twisted_node.web._websocket import Farewell
 
 WebSocketResource: Any
 try:
@@ -51,6 +54,36 @@ class Echo:
 
     def connectionLost(self, reason: Failure) -> None:
         self.lost += 1
+
+
+class FarewellTests(SynchronousTestCase):
+    """When websockets are due in a lame duck."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.drain = Drain(self.clock, self.clock.seconds)
+        self.farewell = Farewell(self.drain)
+
+    def test_moments(self) -> None:
+        """Each has its time; those of nearly the same leave together, and share one timer."""
+        early, soon, late = (self.farewell.when_due_after(delay) for delay in (0.51, 0.52, 0.97))
+        self.assertEqual(len(self.clock.getDelayedCalls()), 2)
+        self.clock.advance(0.5)
+        self.assertNoResult(early)
+        self.clock.advance(0.05)
+        self.successResultOf(early)
+        self.successResultOf(soon)
+        self.assertNoResult(late)
+        self.clock.advance(0.45)
+        self.successResultOf(late)
+
+    def test_drain(self) -> None:
+        """Once the drain has begun none is due in this way, and no timer runs."""
+        due = [self.farewell.when_due_after(delay) for delay in (0.0, 1.0)]
+        self.drain.begin(10)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        for each in due:
+            self.assertNoResult(each)
 
 
 class WebSocketTests(WebTests):
@@ -101,6 +134,70 @@ class WebSocketTests(WebTests):
         self.clock.advance(0)
         self.assertEqual(self.echo.lost, 1)
         self.check_ended(ended, finished=1, cut=0)
+
+    def test_lame_duck(self) -> None:
+        """In a lame duck it is told at a moment that is drawn for it; one that comes later has what is left."""
+        transport = self.upgrade()
+        ended = self.stop(lame_duck=10, draws=0.5)
+        self.clock.advance(4.9)
+        self.assertEqual(self.events(), [])
+        self.clock.advance(0.2)
+        (close,) = self.events()
+        self.assertEqual(close.code, 1001)
+        self.assertTrue(transport.half_closed)
+        self.say(close.response())
+        self.clock.advance(0)
+        self.upgrade_again()
+        self.clock.advance(2.4)
+        self.assertEqual(self.events(), [])
+        self.clock.advance(0.1)
+        (close,) = self.events()
+        self.say(close.response())
+        self.clock.pump([2.4, 0])
+        self.check_ended(ended, finished=2, cut=0)
+
+    def test_lame_duck_with_work(self) -> None:
+        """If the program has work in flight then, it is told when that is over; work that comes later counts too."""
+        work: list[Deferred[None]] = [Deferred() for _ in range(3)]
+        self.drain.track("work", work[0])
+        self.upgrade()
+        ended = self.stop(lame_duck=10, draws=0.5)
+        self.clock.advance(6)
+        self.drain.track("work", work[1])
+        work[0].callback(None)
+        self.assertEqual(self.events(), [])
+        work[1].callback(None)
+        self.drain.track("work", work[2])
+        (close,) = self.events()
+        self.say(close.response())
+        work[2].callback(None)
+        self.clock.pump([4, 0])
+        self.check_ended(ended, finished=4, cut=0)
+
+    def test_lame_duck_that_ends_early(self) -> None:
+        """Its moment is the beginning of the drain if that comes first."""
+        self.upgrade()
+        ended = self.stop(lame_duck=10, draws=0.9)
+        self.clock.advance(1)
+        self.service.end("a second signal")
+        (close,) = self.events()
+        self.say(close.response())
+        self.clock.advance(0)
+        self.check_ended(ended, finished=1, cut=0)
+
+    def test_gone_in_a_lame_duck(self) -> None:
+        """One that has gone before its moment is told nothing."""
+        transport = self.upgrade()
+        ended = self.stop(lame_duck=10, draws=0.5)
+        transport.leave()
+        self.clock.pump([6, 4])
+        self.assertEqual(transport.take(), b"")
+        self.check_ended(ended, finished=1)
+
+    def upgrade_again(self) -> MemoryTransport:
+        """Another client."""
+        self.client = WSConnection(ConnectionType.CLIENT)
+        return self.upgrade()
 
     def test_client_stays(self) -> None:
         """A client that does not say good-bye is waited for as long as any."""

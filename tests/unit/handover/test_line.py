@@ -15,8 +15,8 @@ from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from twisted_node.server import _line
-from twisted_node.server._line import (
+from twisted_node.handover import _line
+from twisted_node.handover._line import (
     Line,
     close_kept,
     close_lines,

@@ -9,8 +9,8 @@ from types import MappingProxyType
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.handover_reactor import START
-from twisted_node.server import _supervisors
-from twisted_node.server._supervisors import why_not_replaceable
+from twisted_node.handover import _supervisors
+from twisted_node.handover._supervisors import why_not_replaceable
 
 
 class SupervisorTests(SynchronousTestCase):

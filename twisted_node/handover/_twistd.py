@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from twisted_node.server._start import START
+from twisted_node.handover._start import START
 
 __all__ = ["append_to_log", "own_pidfile"]
 

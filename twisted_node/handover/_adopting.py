@@ -17,8 +17,8 @@ from twisted.internet import tcp, unix
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from zope.interface import directlyProvides, providedBy
 
-from twisted_node.server._inheritance import Inheritance
-from twisted_node.server._twisted import leave_path_alone, listen_with, reactor_of
+from twisted_node.handover._inheritance import Inheritance
+from twisted_node.handover._twisted import leave_path_alone, listen_with, reactor_of
 
 __all__ = ["Adopting", "adopting"]
 

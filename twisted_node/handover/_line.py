@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from weakref import WeakSet
 
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IWriteDescriptor
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
-
-from twisted_node.server._twisted import write_now
 
 __all__ = ["Line", "close_kept", "close_lines", "join_places", "keep_until_end", "one_line", "open_line", "read_places"]
 
@@ -44,6 +42,7 @@ class Line(LineOnlyReceiver):
 
     delimiter = b"\n"
     MAX_LENGTH = _LONGEST_LINE
+    transport: Any
 
     def __init__(self, words: Mapping[str, Callable[[str], object]], ended: Callable[[], object]) -> None:
         self._words = words
@@ -52,7 +51,10 @@ class Line(LineOnlyReceiver):
 
     def say(self, *words: object) -> None:
         """Say something, in this turn: it may be the last one."""
-        write_now(self.transport, " ".join(map(str, words)).encode() + b"\n")
+        self.transport.write(" ".join(map(str, words)).encode() + b"\n")
+        if IWriteDescriptor.providedBy(self.transport):
+            # Otherwise it would be written in the next turn.
+            self.transport.doWrite()
 
     def end(self) -> None:
         """End the line, once all that was said is out."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from twisted_node.server._start import Start
-from twisted_node.server._twistd import own_pidfile
+from twisted_node.handover._start import Start
+from twisted_node.handover._twistd import own_pidfile
 
 __all__ = ["why_not_replaceable"]
 

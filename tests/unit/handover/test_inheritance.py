@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_node.server import _line
-from twisted_node.server._inheritance import VARIABLE, Inheritance, inherit, tell_successor
+from twisted_node.handover import _line
+from twisted_node.handover._inheritance import VARIABLE, Inheritance, inherit, tell_successor
 
 
 class InheritTests(SynchronousTestCase):

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from twisted_node.drain._waiters import Waiters
-from twisted_node.server._line import keep_until_end, one_line
+from twisted_node.handover._line import keep_until_end, one_line
 
 __all__ = ["VARIABLE", "Inheritance", "inherit", "inherited", "tell_successor"]
 

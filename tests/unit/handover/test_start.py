@@ -11,9 +11,9 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.handover_reactor import START
-from twisted_node.server import _start
-from twisted_node.server._inheritance import VARIABLE
-from twisted_node.server._start import _as_written, _executable, _first_environment, keep_from_children, look_at_start
+from twisted_node.handover import _start
+from twisted_node.handover._inheritance import VARIABLE
+from twisted_node.handover._start import _as_written, _executable, _first_environment, keep_from_children, look_at_start
 
 
 class StartTests(SynchronousTestCase):

@@ -12,9 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.handover_reactor import START, HandoverReactor
 from twisted_node import HandoverError
-from twisted_node.server import _line
-from twisted_node.server._inheritance import VARIABLE
-from twisted_node.server._successor import Ready, Successor, SuccessorState, _is_open
+from twisted_node.handover import _line
+from twisted_node.handover._inheritance import VARIABLE
+from twisted_node.handover._successor import Ready, Successor, SuccessorState, _is_open
 
 
 class SuccessorTests(SynchronousTestCase):
@@ -33,6 +33,8 @@ class SuccessorTests(SynchronousTestCase):
         descriptor = self.listening.fileno()
         ready = self.successor.start(START, [('["tcp", "", 80]', descriptor)], {12: descriptor})
         self.process = self.reactor.processes[0]
+        # One that a test does not look at has ended by its end.
+        self.addCleanup(ready.addErrback, lambda _: None)
         return ready
 
     def reason(self, ready: Deferred[Ready]) -> str:

@@ -22,9 +22,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_node.errors import HandoverError
-from twisted_node.server._inheritance import tell_successor
-from twisted_node.server._line import Line, close_kept, keep_until_end, open_line, read_places
-from twisted_node.server._start import Start
+from twisted_node.handover._inheritance import tell_successor
+from twisted_node.handover._line import Line, close_kept, keep_until_end, open_line, read_places
+from twisted_node.handover._start import Start
 
 __all__ = ["SUCCESSOR", "Ready", "Successor", "SuccessorEvent", "SuccessorState"]
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-from importlib.metadata import PackageNotFoundError
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.handover_reactor import HandoverReactor
-from twisted_node.server import _predecessor
-from twisted_node.server._inheritance import Inheritance
-from twisted_node.server._predecessor import Predecessor, PredecessorState
+from twisted_node._version import VERSION
+from twisted_node.handover._inheritance import Inheritance
+from twisted_node.handover._predecessor import Predecessor, PredecessorState
 
 
 class PredecessorTests(SynchronousTestCase):
@@ -45,7 +44,7 @@ class PredecessorTests(SynchronousTestCase):
         return predecessor
 
     def ready(self) -> bytes:
-        return f"ready {os.getpid()} {_predecessor._version()} 0".encode()
+        return f"ready {os.getpid()} {VERSION} 0".encode()
 
     def test_taken_over(self) -> None:
         """We say that we are ready, and accept when it lets us go; it is gone when its line has ended."""
@@ -114,12 +113,3 @@ class PredecessorTests(SynchronousTestCase):
         late.callback(None)
         self.assertEqual(self.gave_up, ["process 99 does not wait for this one any more"])
         self.assertTrue(self.inheritance.waits)
-
-    def test_not_installed(self) -> None:
-        """A version that cannot be known is said to be unknown."""
-
-        def no_version(name: str) -> str:
-            raise PackageNotFoundError(name)
-
-        self.patch(_predecessor, "version", no_version)
-        self.assertEqual(_predecessor._version(), "unknown")

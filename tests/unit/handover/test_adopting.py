@@ -21,9 +21,9 @@ from zope.interface import implementer
 
 from tests.support.certificates import Certificates
 from tests.support.paths import short_folder
-from twisted_node.server import _inheritance, _line
-from twisted_node.server._adopting import adopting
-from twisted_node.server._inheritance import Inheritance
+from twisted_node.handover import _inheritance, _line
+from twisted_node.handover._adopting import adopting
+from twisted_node.handover._inheritance import Inheritance
 from twisted_node.server._listening import Listener, open_listeners
 from twisted_node.testing import MemoryEndpoint
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from enum import Enum
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, FirstError, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_node._version import VERSION
 from twisted_node.drain._waiters import Waiters
-from twisted_node.server._inheritance import Inheritance
-from twisted_node.server._line import Line, join_places, one_line, open_line
+from twisted_node.handover._inheritance import Inheritance
+from twisted_node.handover._line import Line, join_places, one_line, open_line
 
 __all__ = ["PREDECESSOR", "Predecessor", "PredecessorEvent", "PredecessorState"]
 
@@ -105,7 +105,7 @@ class Predecessor:
         if self.state is not PredecessorState.SERVING or not self._may_be_ready():
             return
         self._inheritance.close_rest()
-        self._line.say("ready", os.getpid(), _version(), join_places(self._inheritance.taken))
+        self._line.say("ready", os.getpid(), VERSION, join_places(self._inheritance.taken))
 
     def _say_failed(self, failure: Failure) -> None:
         cause = failure.value.subFailure.value if isinstance(failure.value, FirstError) else failure.value
@@ -133,10 +133,3 @@ class Predecessor:
 
     def _move(self, event: PredecessorEvent) -> None:
         self.state = PREDECESSOR[self.state][event]
-
-
-def _version() -> str:
-    try:
-        return version("twisted-node")
-    except PackageNotFoundError:
-        return "unknown"

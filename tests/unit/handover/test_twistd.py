@@ -11,8 +11,8 @@ from twisted.scripts import twistd
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.handover_reactor import START
-from twisted_node.server import _twistd
-from twisted_node.server._twistd import append_to_log, own_pidfile
+from twisted_node.handover import _twistd
+from twisted_node.handover._twistd import append_to_log, own_pidfile
 
 
 class TwistdTests(SynchronousTestCase):

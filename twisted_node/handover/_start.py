@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from twisted_node.server._inheritance import VARIABLE
+from twisted_node.handover._inheritance import VARIABLE
 
 __all__ = ["FIRST_SYSTEMD_DESCRIPTOR", "START", "Start", "keep_from_children", "look_at_start"]
 
