@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -32,6 +33,7 @@ class Start:
         arguments: the whole command line.
         folder: the current one.
         environment: the variables, without ours.
+        ignored: the numbers of the signals that it was started to ignore, as by nohup.
     """
 
     pid: int
@@ -40,6 +42,7 @@ class Start:
     arguments: tuple[str, ...]
     folder: str
     environment: dict[bytes, bytes]
+    ignored: tuple[int, ...] = ()
 
     @property
     def systemd_descriptors(self) -> range:
@@ -57,12 +60,18 @@ class Start:
         """
         environment = dict(self.environment)
         command = [self.executable, *self.arguments[1:]]
+        script = 'exec "$@"'
         if self.systemd_descriptors:
             # Only the new process knows its number.
-            command = ["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command]
+            script = f"LISTEN_PID=$$ {script}"
         else:
             for name in (b"LISTEN_PID", b"LISTEN_FDS", b"LISTEN_FDNAMES"):
                 environment.pop(name, None)
+        if self.ignored:
+            # Twisted starts a process that ignores no signal.
+            script = f"trap '' {' '.join(map(str, self.ignored))}; {script}"
+        if self.ignored or self.systemd_descriptors:
+            command = ["/bin/sh", "-c", script, "sh", *command]
         return [os.fsencode(word) for word in command], environment
 
 
@@ -78,7 +87,14 @@ def look_at_start() -> Start:
         arguments=tuple(sys.orig_argv),
         folder=_as_written(folder, os.fsdecode(environment.get(b"PWD", b""))),
         environment=environment,
+        ignored=_ignored_signals(),
     )
+
+
+def _ignored_signals() -> tuple[int, ...]:
+    ignored = {number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}
+    # Python itself ignores these.
+    return tuple(sorted(map(int, ignored - {signal.SIGPIPE, signal.SIGXFSZ})))
 
 
 def _first_environment() -> dict[bytes, bytes]:
