@@ -6,6 +6,7 @@ Links are not resolved: where a link leads to the present release, it is followe
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -20,6 +21,8 @@ __all__ = ["FIRST_SYSTEMD_DESCRIPTOR", "START", "Start", "keep_from_children", "
 
 #: Where systemd puts the sockets that it hands to a process; see ``sd_listen_fds(3)``.
 FIRST_SYSTEMD_DESCRIPTOR = 3
+
+_SHELL_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Start:
         Its variables tell of systemd's sockets only if this process was handed some.
         """
         environment = dict(self.environment)
-        command = [self.executable, *self.arguments[1:]]
+        command = [os.fsencode(word) for word in (self.executable, *self.arguments[1:])]
         script = 'exec "$@"'
         if self.systemd_descriptors:
             # Only the new process knows its number.
@@ -71,8 +74,12 @@ class Start:
             # Twisted starts a process that ignores no signal.
             script = f"trap '' {' '.join(map(str, self.ignored))}; {script}"
         if self.ignored or self.systemd_descriptors:
-            command = ["/bin/sh", "-c", script, "sh", *command]
-        return [os.fsencode(word) for word in command], environment
+            # A shell hands on no variable with a name that it cannot use itself.
+            odd = [b"%s=%s" % variable for variable in environment.items() if not _SHELL_NAME.fullmatch(variable[0])]
+            if odd:
+                command = [b"/usr/bin/env", *odd, *command]
+            command = [b"/bin/sh", b"-c", script.encode(), b"sh", *command]
+        return command, environment
 
 
 def look_at_start() -> Start:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,17 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(
             command, [b"/bin/sh", b"-c", b"trap '' 1 2; exec \"$@\"", b"sh", b"/bin/python", b"-m", b"program"]
         )
+
+    def test_names_that_a_shell_drops(self) -> None:
+        """Where a shell is needed, variables whose names it does not know as names come to the program all the same."""
+        environment = {**os.environb, b"a.b": b"1 \xff", b"x-y": b"2=3", b"A": b"4"}
+        command, again = replace(
+            START, executable="/usr/bin/env", arguments=("env", "-0"), ignored=(1,), environment=environment
+        ).again()
+        self.assertEqual(command[0], b"/bin/sh")
+        shown = subprocess.run(command, env=again, check=True, stdout=subprocess.PIPE).stdout.split(b"\0")
+        for variable in (b"a.b=1 \xff", b"x-y=2=3", b"A=4"):
+            self.assertIn(variable, shown)
 
     def test_sockets_of_others(self) -> None:
         """Variables that are meant for another process, or are none, tell of no sockets."""
