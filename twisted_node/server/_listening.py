@@ -34,8 +34,7 @@ from twisted_node.handover._twisted import innermost_endpoint, keep_only_copy, l
 from twisted_node.names import peer_name
 from twisted_node.server._door import LONGEST_QUEUE, Door
 from twisted_node.server._handshakes import BLIND_WAIT, HandshakeWait, cookies_sent
-from twisted_node.server._paths import path_and_mode as find_path_and_mode
-from twisted_node.server._paths import path_identity
+from twisted_node.server._paths import find_path_and_mode, path_identity
 from twisted_node.server._twisted import accept_waiting
 
 __all__ = ["Listener", "close_copies", "open_listeners"]

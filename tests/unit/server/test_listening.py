@@ -25,7 +25,6 @@ from tests.support.paths import short_folder
 from twisted_node.server import _door as door
 from twisted_node.server import _listening as listening
 from twisted_node.server._listening import Listener
-from twisted_node.server._paths import path_and_mode
 from twisted_node.testing import MemoryEndpoint
 
 # Its interfaces depend on the platform.
@@ -237,15 +236,6 @@ class AdoptedTests(ListeningTestCase):
         accepted, _ = owner.accept()
         accepted.close()
         self.assertEqual(await self.read(client), b"")
-
-    def test_unix_without_its_path(self) -> None:
-        """One whose path is gone has no mode to keep either."""
-        path = short_folder(self) / "socket"
-        owner = socket.socket(socket.AF_UNIX)
-        owner.bind(str(path))
-        endpoint = self.adopt(owner)
-        path.unlink()
-        self.assertIsNone(path_and_mode(endpoint))
 
 
 class OwnPathTests(ListeningTestCase):
