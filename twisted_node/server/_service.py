@@ -45,7 +45,7 @@ class DrainingService(Service):
         linger: seconds that a closing connection waits for its client.
         ends_with_drain: whether a drain that somebody else began (a message, say) ends the service too; otherwise it
             goes on refusing until :meth:`end` or ``stopService``.
-        random: draws numbers from 0 to 1, less than 1: which clients a lame duck sends away, and when.
+        random_number: draws numbers from 0 to 1, less than 1: which clients a lame duck sends away, and when.
 
     Raises:
         MisuseError: one of the times is no number of seconds from 0; or the drain is none, or another service's.
@@ -59,7 +59,7 @@ class DrainingService(Service):
         lame_duck: float = 0.0,
         linger: float = 1.0,
         ends_with_drain: bool = True,
-        random: Callable[[], float] = random.random,
+        random_number: Callable[[], float] = random.random,
     ) -> None:
         check_seconds("drain_timeout", drain_timeout)
         check_seconds("lame_duck", lame_duck)
@@ -72,7 +72,11 @@ class DrainingService(Service):
         # On the drain's monotonic clock, in seconds.
         self._started_at: float | None = None
         self._shutdown = Shutdown(
-            drain, self.connections, drain_timeout=drain_timeout, ends_with_drain=ends_with_drain, random=random
+            drain,
+            self.connections,
+            drain_timeout=drain_timeout,
+            ends_with_drain=ends_with_drain,
+            random_number=random_number,
         )
         self._handover = Handover(drain, self._shutdown, lambda: self.lame_duck)
 

@@ -561,7 +561,7 @@ class LameDuckTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.number = 0.9
-        self.server = MemoryServer(lame_duck=10, random=lambda: self.number)
+        self.server = MemoryServer(lame_duck=10, random_number=lambda: self.number)
         self.node = Node("n1")
         answer_requests(self.node)
         self.node.bind(self.server.drain)

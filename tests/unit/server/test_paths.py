@@ -35,7 +35,7 @@ class IdentityTests(PathsTestCase):
     def setUp(self) -> None:
         super().setUp()
         reactor: Any = MemoryReactor()
-        self.port = unix.Port(os.fspath(self.path), Factory(), reactor=reactor)
+        self.port = unix.Port(os.fsencode(self.path), Factory(), reactor=reactor)
         self.port.socket = self.bind(os.fspath(self.path))
 
     def test_same(self) -> None:
