@@ -19,7 +19,7 @@ from twisted_node import Node
 from twisted_node.node._factory import NodeFactory
 from twisted_node.node._framing import HalfLines
 from twisted_node.node._workload import answer_requests
-from twisted_node.server._askers import FIRST_WORDS
+from twisted_node.server._client_waits import FIRST_WORDS
 from twisted_node.testing import MemoryServer
 
 STATUS = message("tcp_drain_status")

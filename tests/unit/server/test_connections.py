@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.lines import bodies, message
 from tests.support.memory import House
 from tests.support.visitor import FINISHED, VisitorsTestCase
-from twisted_node.server._askers import FIRST_WORDS
+from twisted_node.server._client_waits import FIRST_WORDS
 
 #: Seconds within which some clients ask again.
 WITHIN = 0.01

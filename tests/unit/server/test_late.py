@@ -24,7 +24,7 @@ from twisted_node.drain import Drain, Phase, Statistics
 from twisted_node.server import _door as door
 from twisted_node.server import _handshakes as handshakes
 from twisted_node.server import _listening as listening
-from twisted_node.server._askers import FIRST_WORDS
+from twisted_node.server._client_waits import FIRST_WORDS
 from twisted_node.server._connections import Connections
 from twisted_node.server._service import DrainingService
 from twisted_node.server._states import ServiceState

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from tests.support.visitor import Visitor
 from twisted_node import Drain, DrainingService, IDrainable, Phase
-from twisted_node.server._askers import FIRST_WORDS
+from twisted_node.server._client_waits import FIRST_WORDS
 from twisted_node.server._connections import Connections
 from twisted_node.server._shedding import Shedding
 from twisted_node.testing import MemoryServer

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from tests.support.visitor import FINISHED, VisitorsTestCase
-from twisted_node.server._askers import FIRST_WORDS
+from twisted_node.server._client_waits import FIRST_WORDS
 
 #: Seconds within which some clients ask again.
 WITHIN = 0.01
 
 
-class AskersTests(VisitorsTestCase):
+class ClientWaitsTests(VisitorsTestCase):
     """A client that is asking, has just connected, or asks all the time."""
 
     def test_asking(self) -> None:
