@@ -255,7 +255,8 @@ class HalfDoneTests(TestCase):
         self.patch(listening, "cookies_sent", lambda: 0)
         service = self.start()
         ended = service.stopService()
-        self.assertIsNone(service._shutdown.listeners[0]._wait)
+        closing: Any = service._shutdown.listeners[0]._closing
+        self.assertIsNone(closing._wait)
         await ended
 
     async def test_never_done(self) -> None:
@@ -277,5 +278,6 @@ class HalfDoneTests(TestCase):
         service = self.start(linger=0)
         self.client()
         ended = service.stopService()
-        self.assertIsNone(service._shutdown.listeners[0]._wait)
+        closing: Any = service._shutdown.listeners[0]._closing
+        self.assertIsNone(closing._wait)
         await ended
