@@ -87,7 +87,13 @@ class Shutdown:
         return asked_for if promised is None else min(asked_for, promised)
 
     def end(self, reason: str, *, lame_duck: float = 0.0, replaced: bool = False) -> Deferred[Statistics]:
-        """Drain and end, as ``DrainingService.end`` explains."""
+        """Drain and end, as ``DrainingService.end`` explains.
+
+        Args:
+            reason: for the log.
+            lame_duck: seconds to go on serving before the drain begins.
+            replaced: whether another process has taken over already: then every client is sent away at its next answer.
+        """
         self._end_wanted = True
         self._connections.release()
         if self._drain.ended:

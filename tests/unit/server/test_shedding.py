@@ -262,7 +262,7 @@ class ServiceTests(SynchronousTestCase):
             if begun:
                 self.service.stopService()
                 self.assertEqual(self.chance(), 0)
-            self.service.end("replaced", lame_duck=1, replaced=True)
+            self.service._shutdown.end("replaced", lame_duck=1, replaced=True)
             self.assertEqual(self.chance(), 1)
 
     def test_nobody_told(self) -> None:
