@@ -1,8 +1,8 @@
 """Clients of servers that are restarted: ``restart_clients ROUND_TRIP KIND=HOST:PORT...``.
 
-ROUND_TRIP is that of the line in between, in seconds; KIND is who serves there, ``node`` or ``site``. It says ``ready`` when clients of each kind have begun, goes
-on until the end of standard input, and prints what became of each kind of client as JSON. Standard error has a line for
-each request that was not answered well.
+ROUND_TRIP is that of the line in between, in seconds; KIND is who serves there, ``node`` or ``site``. It says ``ready``
+when clients of each kind have begun, goes on until the end of standard input, and prints what became of each kind of
+client as JSON. Standard error has a line for each request that was not answered well, or was very late.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ class WebsocketClient:
             await self.read(websocket, reader, TextMessage)
             beyond = time.monotonic() - began - self.due
             self.counts.late += beyond > LATE
-            self.counts.very_late += beyond > VERY_LATE
+            if beyond > VERY_LATE:
+                self.counts.very_late += 1
+                tell("site websocket", "very late", beyond)
             self.counts.worst = max(self.counts.worst, beyond)
             ending = asyncio.ensure_future(self.read(websocket, reader, CloseConnection))
             stopping = asyncio.ensure_future(stopped.wait())
@@ -158,8 +160,10 @@ async def run(round_trip: float, servers: dict[str, tuple[str, int]]) -> dict[st
                 clients.append(asyncio.create_task(client.run(stopped)))
         if server == "site" and find_spec("twisted.web.websocket"):
             counts = all_counts["site websocket"] = Counts()
-            for _ in range(WEBSOCKETS):
-                clients.append(asyncio.create_task(WebsocketClient(address, round_trip, counts).run(stopped)))
+            clients += [
+                asyncio.create_task(WebsocketClient(address, round_trip, counts).run(stopped))
+                for _ in range(WEBSOCKETS)
+            ]
     while not all(counts.requests for counts in all_counts.values()):
         await asyncio.sleep(0.05)
     print("ready", flush=True)
