@@ -8,7 +8,6 @@ import sys
 
 from tests.support import haproxy
 from tests.support.paths import ROOT, short_folder
-from tests.support.patience import wait_until
 from tests.support.processes import Process, unmeasured
 from tests.support.restart_storm import RestartStorm
 from tests.support.servers import ServerTestCase
@@ -69,6 +68,5 @@ class HaproxyTests(ServerTestCase):
                     logs.append(process.log)
                     servers[kind, number] = self.serve(kind, f"127.0.0.{number}", *ports[kind])
                 for kind in ports:
-                    up = f"Server {kind}s/{kind[0]}{number} is UP"
-                    wait_until(lambda up=up, times=restart // 2 + 1: balancer.log.count(up) == times, 60)
+                    haproxy.wait_for_up(balancer, f"{kind}s/{kind[0]}{number}", restart // 2 + 1)
             storm.check(self, "\n".join([balancer.log, *logs]))

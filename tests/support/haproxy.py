@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.support import programs
 from tests.support.paths import ROOT
+from tests.support.patience import LONG_PATIENCE, wait_until
 from tests.support.processes import Process
 
 #: What the document leaves to its reader.
@@ -60,3 +61,8 @@ def start(folder: Path, frontends: dict[str, tuple[str, int]], places: dict[str,
     path = folder / "haproxy.cfg"
     path.write_text(_DEFAULTS + text)
     return Process(program, "-f", str(path), "-db")
+
+
+def wait_for_up(balancer: Process, server: str, times: int) -> None:
+    """Wait until a server, ``BACKEND/NAME``, has come up again so many times."""
+    wait_until(lambda: balancer.log.count(f"Server {server} is UP") == times, LONG_PATIENCE)

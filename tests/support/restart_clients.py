@@ -23,7 +23,7 @@ from benchmarks.restart_storm import LATE, PATIENCE, VERY_LATE, Client, Counts, 
 from tests.support.lines import message
 
 #: Seconds between an answer and the next request, at least and at most.
-PAUSE = (0.02, 0.06)
+PAUSE = (0.04, 0.1)
 
 #: The clients of each kind of server. All ask one request at a time; those that keep their connection look for its end
 #: before they ask.
