@@ -1,4 +1,4 @@
-"""A site that drains: HOST=127.0.0.1 PORT=8080 twistd -n --pidfile= -y examples/site.tac."""
+"""A site that drains, and that SIGUSR2 restarts: HOST=127.0.0.1 PORT=8080 twistd -n --pidfile= -y examples/site.tac."""
 
 import os
 

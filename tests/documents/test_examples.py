@@ -9,17 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.handover import SITE, HandoverTestCase, Visitors
 from tests.support.lines import INIT, INIT_OK, bodies, message
 from tests.support.network import READ_OK, Network, Store, check_reply
 from tests.support.paths import BIN, ROOT
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.processes import Process
+from tests.support.sockets import connect
 from twisted_node import Phase
 
 EXAMPLES = ROOT / "examples"
@@ -341,3 +344,34 @@ class BroadcastProcessesTests(SynchronousTestCase):
         for process in self.processes.values():
             process.signal()
         self.assertEqual([process.wait() for process in self.processes.values()], [0, 0, 0])
+
+
+class ReplacedTests(HandoverTestCase):
+    """``replaced.py``, which owns its process itself, under clients that connect for each request."""
+
+    def test_replaced(self) -> None:
+        """SIGHUP has a new release take its place, a broken one changes nothing, SIGTERM stops it; nobody notices."""
+        source = (EXAMPLES / "replaced.py").read_text()
+        program = Path(self.mktemp()).absolute()
+        program.write_text(source)
+        process = self.own(
+            Process(
+                *["/bin/sh", "-c", 'exec "$@" >&2', "sh", sys.executable, str(program)],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PORT": "0"},
+            )
+        )
+        port, first = process.port(), process.popen.pid
+        with Visitors([(lambda: connect(port), SITE)], each=3) as visitors:
+            program.write_text("raise SystemExit('a bad release')")
+            os.kill(first, signal.SIGHUP)
+            process.wait_for_log("not replaced: process [0-9]+: it ended with status 1 before it was ready")
+            program.write_text(source)
+            second = self.replace(first, lambda: process.log, signal.SIGHUP)
+            self.assertEqual(process.popen.wait(PATIENCE), 0, process.log)
+            enough = visitors.outcomes["answered"] + 20
+            wait_until(lambda: visitors.outcomes["answered"] >= enough, PATIENCE)
+            self.assertEqual(set(visitors.outcomes), {"answered"}, process.log)
+        os.kill(second, signal.SIGTERM)
+        self.assertEqual(self.wait_for_end(second), 0, process.log)
+        self.assertNotIn("Traceback", process.log)

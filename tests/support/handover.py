@@ -132,15 +132,16 @@ class HandoverTestCase(SynchronousTestCase):
                 os.waitpid(pid, 0)
         self.pids.clear()
 
-    def replace(self, pid: int, log: Callable[[], str]) -> int:
+    def replace(self, pid: int, log: Callable[[], str], number: int = signal.SIGUSR2) -> int:
         """Have another process take the place of one; return its pid.
 
         Args:
             pid: of the one that serves.
             log: what has been logged so far.
+            number: the signal that has it replaced.
         """
         before = len(log())
-        os.kill(pid, signal.SIGUSR2)
+        os.kill(pid, number)
         wait_until(lambda: re.search(r"process \d+ \(version \S+\) serves now|not replaced", log()[before:]), 60)
         found = re.search(r"process (\d+) \(version \S+\) serves now", log()[before:])
         self.assertIsNotNone(found, log())
