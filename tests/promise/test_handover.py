@@ -126,4 +126,3 @@ class HandoverPromiseTests(HandoverTestCase):
             servers = self.start(FAR, [*line.command("far"), *nobody()])
             addresses = {kind: (FAR, server.port) for kind, server in servers.items()}
             self.check(servers, RestartStorm(addresses, round_trip=0.04, before=line.command("near")))
-            self.kill_all()
