@@ -54,7 +54,17 @@ class DrainTimeout(NodeError):
 
 
 class HandoverError(NodeError):
-    """No other process has taken the place of this one, which goes on as before; the text is one line that says why."""
+    """No other process has taken the place of this one, which goes on as before.
+
+    Args:
+        why: one line.
+        code: one of :class:`ErrorCode`: given up (14), if another process was started; not now (11); not while this
+            process is run as it is (22); or not on standard input (10).
+    """
+
+    def __init__(self, why: str, code: ErrorCode = ErrorCode.ABORT) -> None:
+        super().__init__(why)
+        self.code = code
 
 
 class RequestError(NodeError):

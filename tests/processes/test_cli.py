@@ -8,94 +8,25 @@ import os
 import pty
 import re
 import select
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 import pyte
-from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.lines import message
-from tests.support.paths import BIN
+from tests.support.cli import COMMAND, CliCase, answer, server
 from tests.support.patience import PATIENCE
 from tests.support.picture import picture
-from tests.support.processes import RUNNERS, Process, heed_signals
-from tests.support.sockets import connect, fill
+from tests.support.processes import Process
+from tests.support.sockets import fill
 from twisted_node._version import VERSION
 from twisted_node.command._cli import CLEAN, CUT, INTERRUPTED, NOT_ASKED
-
-COMMAND = str(BIN / "twisted-node")
-
-
-@contextmanager
-def server(*answers: bytes) -> Iterator[str]:
-    """Run a server for one client, which gets one of these for each line it sends, and then the end; yield where."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def serve() -> None:
-            connection, _ = listening.accept()
-            with connection, connection.makefile("rb") as lines:
-                for answer in answers:
-                    lines.readline()
-                    connection.sendall(answer)
-                lines.readline()
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"tcp:127.0.0.1:{listening.getsockname()[1]}"
-        thread.join(PATIENCE)
-
-
-class CliCase(SynchronousTestCase):
-    """A node with a control endpoint, and the command."""
-
-    def setUp(self) -> None:
-        heed_signals(self)
-        self.directory = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, self.directory)
-        self.path = os.path.join(self.directory, "control")
-        self.endpoint = f"unix:{self.path}"
-
-    def start(self, *options: str) -> Process:
-        node = Process(
-            *RUNNERS["python"], "--listen=tcp:0:interface=127.0.0.1", f"--control=unix:{self.path}", *options
-        )
-        self.addCleanup(node.end)
-        node.wait_for_log("listening on /")
-        return node
-
-    def send(self, node: Process, *latencies: int, src: str = "shop") -> socket.socket:
-        """Have a client wait for so many requests."""
-        client = connect(node.port())
-        self.addCleanup(client.close)
-        client.sendall(b"".join(message("tcp_request", i, src, latency_ms=ms) for i, ms in enumerate(latencies)))
-        # Whatever was sent has been received when this is answered.
-        client.sendall(message("tcp_drain_status", "last"))
-        client.recv(4096)
-        return client
-
-    def long_enough(self) -> int:
-        """Milliseconds within which a command has started and said what it sees, also on a busy machine."""
-        began = time.monotonic()
-        self.run_command("status", self.endpoint)
-        return int((time.monotonic() - began) * 4000)
-
-    def run_command(self, *arguments: str, **options: Any) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False, **options
-        )
-        return done.returncode, done.stdout, done.stderr
 
 
 class StatusCommandTests(CliCase):
@@ -241,8 +172,7 @@ class DrainTests(CliCase):
     def test_closed_at_the_deadline(self) -> None:
         """A node that is gone at its deadline, with work left the moment before, has cut it for all that is known."""
         last = picture(19_950, remaining=3)
-        answers = {"type": "tcp_shutdown_ok"}, {"type": "statistics_ok", **asdict(last)}
-        with server(*(json.dumps({"body": body}).encode() + b"\n" for body in answers)) as endpoint:
+        with server(answer(tcp_shutdown_ok={}), answer(statistics_ok=asdict(last))) as endpoint:
             status, output, _ = self.run_command("drain", endpoint)
         self.assertEqual(status, CUT)
         self.assertEqual(

@@ -1,24 +1,37 @@
-"""A restart that nobody notices: the listening socket is held by another process, as systemd does."""
+"""A restart that nobody notices: the listening socket is held by another process, as systemd does, or handed on."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
+import signal
 import socket
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.handover import NODE, HandoverTestCase, Visitors
 from tests.support.lines import message
-from tests.support.paths import short_folder
-from tests.support.patience import PATIENCE
+from tests.support.paths import BIN, short_folder
+from tests.support.patience import LONG_PATIENCE, PATIENCE, wait_until
 from tests.support.processes import RUNNERS, Process
 from tests.support.sockets import connect, connect_unix, read_to_end
-from tests.support.systemd import ACTIVATE
+from tests.support.systemd import ACTIVATE, Systemd
+
+
+def listening_inode(port: int) -> str:
+    """Which socket listens on a port of 127.0.0.1, as /proc names it."""
+    address = f"0100007F:{port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    (inode,) = [row[9] for row in rows if row[1] == address and row[3] == "0A"]
+    return f"socket:[{inode}]"
 
 
 class RestartTests(SynchronousTestCase):
@@ -121,3 +134,92 @@ class RestartTests(SynchronousTestCase):
             process.signal()
             self.assertEqual(read_to_end(connection), b"")
         self.assertEqual(process.wait(), 0, process.log)
+
+
+class ReloadTests(HandoverTestCase):
+    """What ``systemctl reload`` does, with sockets of systemd's."""
+
+    def restart(self, pid: int) -> int:
+        """Have another process take the place of one, as the unit does; return its pid."""
+        done = subprocess.run(
+            [str(BIN / "twisted-node"), "restart", f"unix:{self.folder}/control"],
+            capture_output=True,
+            text=True,
+            timeout=LONG_PATIENCE,
+            check=False,
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        found = re.fullmatch(rf"process (\d+) has taken the place of process {pid}\n", done.stdout)
+        assert found is not None, done.stdout
+        self.pids.append(int(found[1]))
+        return self.pids[-1]
+
+    def check_sockets(self, pid: int, ports: list[int]) -> None:
+        """A process has both sockets as if systemd had started it, the unused one in its place."""
+        environment = dict(
+            line.split("=", 1) for line in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in line
+        )
+        given = [environment[name] for name in ("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID")]
+        self.assertEqual(given, ["2", "first:second", str(pid)])
+        first, second = (listening_inode(port) for port in ports)
+        self.assertEqual(os.readlink(f"/proc/{pid}/fd/3"), first)
+        self.assertIn(second, [os.readlink(descriptor) for descriptor in Path(f"/proc/{pid}/fd").iterdir()])
+
+    def test_two_reloads(self) -> None:
+        """Its sockets travel on; systemd learns of each main process from the one before, which then says no more."""
+        self.folder = short_folder(self)
+        systemd = Systemd(f"{self.folder}/notify")
+        self.addCleanup(systemd.socket.close)
+        ports = []
+        for _ in range(2):
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                ports.append(free.getsockname()[1])
+        process = self.own(
+            Process(
+                "systemd-socket-activate",
+                *[f"--listen=127.0.0.1:{port}" for port in ports],
+                "--fdname=first:second",
+                f"--setenv=NOTIFY_SOCKET={self.folder}/notify",
+                *RUNNERS["twistd"],
+                *["--listen", "systemd:domain=INET:name=second", "--control", f"unix:{self.folder}/control"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        )
+        process.wait_for_log("Listening on")
+        # The first connection has systemd-socket-activate become the node, whose pid it keeps.
+        with connect(ports[1]) as connection:
+            connection.sendall(message("tcp_request"))
+            self.assertIn(b"tcp_request_ok", connection.recv(1000))
+        pids = [process.popen.pid]
+        self.check_sockets(pids[0], ports)
+        with Visitors([(lambda: connect(ports[1]), NODE)] * 4) as visitors:
+            for _ in range(2):
+                pids.append(self.restart(pids[-1]))
+                self.check_sockets(pids[-1], ports)
+                enough = visitors.outcomes["answered"] + 20
+                wait_until(lambda: visitors.outcomes["answered"] >= enough, LONG_PATIENCE)  # noqa: B023 - called here
+        self.assertEqual(process.popen.wait(LONG_PATIENCE), 0, process.log)
+        self.assertEqual(self.wait_for_end(pids[1]), 0, process.log)
+        self.assertEqual(set(visitors.outcomes), {"answered"}, process.log)
+        os.kill(pids[2], signal.SIGTERM)
+        self.assertEqual(self.wait_for_end(pids[2]), 0, process.log)
+        told: list[tuple[int, dict[str, str]]] = []
+        while not told or not told[-1][1].get("STATUS", "").startswith("clean: "):
+            told.append(systemd.receive_from())
+        of_interest = ("READY", "MAINPID", "STOPPING")
+        words = [(pid, word, said[word]) for pid, said in told for word in of_interest if word in said]
+        first, second, third = pids
+        self.assertEqual(
+            words,
+            [
+                (first, "READY", "1"),
+                (first, "MAINPID", str(second)),
+                (second, "READY", "1"),
+                (second, "MAINPID", str(third)),
+                (third, "READY", "1"),
+                (third, "STOPPING", "1"),
+            ],
+        )
+        # Each speaks until it has named its successor, and never again.
+        self.assertEqual([pid for pid, _ in itertools.groupby(pid for pid, _ in told)], pids)

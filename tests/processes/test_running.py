@@ -121,7 +121,7 @@ class AppTests(FolderTests):
 
     def test_own_handler_for_the_drain(self) -> None:
         """What every node answers by itself, no node may answer otherwise; by --app and directly."""
-        text = "type 'tcp_shutdown' has a handler already; every node answers about its drain by itself"
+        text = "type 'tcp_shutdown' has a handler already; every node answers that by itself"
         by_option = self.run_in_folder(*RUNNERS["python"], "--app", "own_shutdown:node")
         self.assert_one_line(by_option, f"node: --app own_shutdown:node: {text}")
         self.assert_one_line(self.run_in_folder(sys.executable, "own_shutdown.py"), f"node: {text}")

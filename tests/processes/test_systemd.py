@@ -6,18 +6,19 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.lines import INIT, message
-from tests.support.paths import ROOT
+from tests.support.paths import BIN, ROOT
 from tests.support.patience import PATIENCE
 from tests.support.processes import RUNNERS, Process
 from tests.support.sockets import connect
 from tests.support.systemd import Systemd
+
+SERVICE = ROOT / "deploy" / "systemd" / "twisted-node.service"
 
 
 class NotifyTests(SynchronousTestCase):
@@ -81,10 +82,8 @@ class UnitTests(SynchronousTestCase):
         units = []
         for unit in sorted((ROOT / "deploy" / "systemd").iterdir()):
             # The program is installed elsewhere here.
-            text, replaced = re.subn(
-                r"^ExecStart=\S+", f"ExecStart={sys.executable}", unit.read_text(), flags=re.MULTILINE
-            )
-            self.assertEqual(replaced, int(unit.suffix == ".service"))
+            text, replaced = re.subn(r"/opt/twisted-node/bin(?=/)", str(BIN), unit.read_text())
+            self.assertEqual(replaced, 2 * int(unit.suffix == ".service"))
             units.append(directory / unit.name)
             units[-1].write_text(text)
         self.assertEqual([unit.suffix for unit in units], [".service", ".socket"])
@@ -96,3 +95,14 @@ class UnitTests(SynchronousTestCase):
             check=False,
         )
         self.assertEqual((result.returncode, result.stderr), (0, ""))
+
+    def test_hardened(self) -> None:
+        """The service may do little, as systemd sees it: at most 1.5, where 10 is everything."""
+        result = subprocess.run(
+            ["systemd-analyze", "security", "--offline=yes", "--threshold=15", str(SERVICE)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        self.assertEqual(result.returncode, 0, result.stdout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakSet
 
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.interfaces import IReactorProcess, IReactorSocket
@@ -12,9 +13,12 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
+from twisted_node.handover import _inheritance, _line, _supervisors
 from twisted_node.handover._start import Start
+from twisted_node.server import _handover, _listening
 
 #: How a process was started that anybody may take the place of.
 START = Start(
@@ -25,6 +29,16 @@ START = Start(
     folder="/srv",
     environment={b"PATH": b"/bin"},
 )
+
+
+def let_be_replaced(case: SynchronousTestCase) -> None:
+    """Have this process be one, as far as services know, that anybody may take the place of, until the test is over."""
+    case.patch(_line, "_kept", set())
+    case.patch(_listening, "_listeners", WeakSet())
+    case.patch(_inheritance, "inherited", _inheritance.Inheritance())
+    case.patch(_handover, "START", START)
+    case.patch(_supervisors, "own_pidfile", lambda: None)
+    case.addCleanup(_line.close_lines)
 
 
 class MemoryProcess:

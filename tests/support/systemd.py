@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 
 from tests.support.patience import PATIENCE
 
@@ -24,10 +25,17 @@ class Systemd:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(address)
         self.socket.settimeout(PATIENCE)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     def receive(self) -> dict[str, str]:
         """The next notification, as a mapping."""
-        return dict(line.split("=", 1) for line in self.socket.recv(4096).decode().split("\n"))
+        return self.receive_from()[1]
+
+    def receive_from(self) -> tuple[int, dict[str, str]]:
+        """The pid of the process that sends the next notification, and what it says."""
+        credentials = struct.Struct("iII")
+        message, [(_, _, sender)], _, _ = self.socket.recvmsg(4096, socket.CMSG_SPACE(credentials.size))
+        return credentials.unpack(sender)[0], dict(line.split("=", 1) for line in message.decode().split("\n"))
 
     def receive_all(self) -> list[dict[str, str]]:
         """All that wait."""

@@ -1,9 +1,8 @@
-"""``twisted-node``: asks a node about its drain, or to drain, through a ``--control`` endpoint."""
+"""``twisted-node``: asks a node about its drain, to drain, or to restart, through a ``--control`` endpoint."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import signal
@@ -13,40 +12,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import clientFromString
-from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import deferLater
-from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 from twisted_node._seconds import read_seconds
-from twisted_node.command._endpoint_errors import explain
-from twisted_node.command._endpoints import split_endpoint
+from twisted_node.command._control import SECONDS_TO_ANSWER, CannotAsk, Control, Lost, Refused, connect
 from twisted_node.command._progress import best_display, table, verdict
-from twisted_node.errors import NodeError
-from twisted_node.names import printable
-from twisted_node.server import Picture
+from twisted_node.errors import ErrorCode
 
-__all__ = ["CLEAN", "CUT", "INTERRUPTED", "NOT_ASKED", "main"]
+__all__ = ["CLEAN", "CUT", "INTERRUPTED", "NOT_ASKED", "NOT_REPLACED", "main"]
 
 #: Exit statuses.
 CLEAN, CUT, NOT_ASKED, INTERRUPTED = 0, 1, 2, 130
+NOT_REPLACED = 1
 
-#: How long a node may take to answer.
-_SECONDS_TO_ANSWER = 10.0
-_CLOSED = "the node closed the connection before it had answered"
+#: How long a new process may take to be ready.
+_SECONDS_TO_BE_READY = 60.0
 #: The shortest time between two questions, when the deadline is near.
 _LEAST_SECONDS = 0.02
-
-
-class _CannotAsk(NodeError):
-    """The node could not be asked, or its answer was not understood."""
-
-
-class _Lost(_CannotAsk):
-    """The node closed the connection before it had answered."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asking = Deferred.fromCoroutine(_ask(options, running))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: running.callFromThread(asking.cancel))
-    asking.addErrback(_explain).addCallback(statuses.append)
+    asking.addErrback(_explain, options.command).addCallback(statuses.append)
     asking.addCallback(lambda _: running.callWhenRunning(running.stop))
     running.run(installSignalHandlers=False)
     raise SystemExit(statuses[0])
@@ -75,17 +59,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="twisted-node",
-        description="Ask a node about its drain, or to drain.",
-        epilog="Exit status: 0 when all is well, 1 when something was cut, 2 when the node could not be asked, 130 when"
-        " interrupted, which stops the watching and not the drain.",
+        description="Ask a node about its drain, to drain, or to restart.",
+        epilog="Exit status: 0 when all is well, 1 when something was cut or the process was not replaced, 2 when the"
+        " node could not be asked, 130 when interrupted, which stops the watching and not the drain or the restart.",
     )
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument("endpoint", metavar="ENDPOINT", help="a --control endpoint, say tcp:localhost:7001")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="status|drain")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="status|drain|restart")
     status = commands.add_parser("status", parents=[where], help="say how a node is")
     status.add_argument("--json", action="store_true", help="as JSON")
     drain = commands.add_parser("drain", parents=[where], help="ask a node to drain, and watch")
     drain.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="until what is left is cut")
+    restart = commands.add_parser("restart", parents=[where], help="have a new process take a node's place, and wait")
+    restart.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=_SECONDS_TO_BE_READY,
+        metavar="SECONDS",
+        help="until the new process is killed if it is not ready (%(default)g)",
+    )
     return parser
 
 
@@ -97,10 +89,12 @@ def _seconds(text: str) -> float:
 
 
 async def _ask(options: argparse.Namespace, reactor: Any) -> int:
-    node = await _connect(options.endpoint, reactor)
+    node = await connect(options.endpoint, reactor)
     try:
         if options.command == "drain":
             return await _drain(node, options.timeout, reactor)
+        if options.command == "restart":
+            return await _restart(node, options.timeout)
         picture = await node.picture()
         print(msgspec.json.encode(picture).decode() if options.json else table(picture))
         return CLEAN
@@ -109,7 +103,7 @@ async def _ask(options: argparse.Namespace, reactor: Any) -> int:
         node.transport.loseConnection()
 
 
-async def _drain(node: _Control, timeout: float | None, reactor: Any) -> int:
+async def _drain(node: Control, timeout: float | None, reactor: Any) -> int:
     await node.ask("tcp_shutdown", {} if timeout is None else {"drain_timeout_ms": timeout * 1000})
     display = best_display()
     deadline = math.inf
@@ -122,7 +116,7 @@ async def _drain(node: _Control, timeout: float | None, reactor: Any) -> int:
             # Not later than the deadline: the node closes this connection soon after it.
             await deferLater(reactor, max(_LEAST_SECONDS, min(display.seconds, left)))
             picture = await node.picture()
-    except _Lost:
+    except Lost:
         if time.monotonic() < deadline:
             raise
         display.close()
@@ -136,82 +130,33 @@ async def _drain(node: _Control, timeout: float | None, reactor: Any) -> int:
     return CUT if picture.cut else CLEAN
 
 
-async def _connect(description: str, reactor: Any) -> _Control:
+async def _restart(node: Control, timeout: float) -> int:
+    # Whoever answers this is a node, lives, and lets us control it: after that it may take its time.
+    picture = await node.picture()
+    fields = {"ready_timeout_ms": timeout * 1000}
     try:
-        endpoint: Any = clientFromString(reactor, description)
-        factory = Factory.forProtocol(lambda: _Control(reactor))
-        connecting: Deferred[_Control] = endpoint.connect(factory)
-        return await connecting.addTimeout(_SECONDS_TO_ANSWER, reactor)
-    except Exception as error:
-        raise _CannotAsk(f"{description}: {explain(error, split_endpoint(description), client=True)}") from None
+        answer = await node.ask("restart", fields, timeout + SECONDS_TO_ANSWER)
+    except Refused as refusal:
+        if refusal.code == ErrorCode.NOT_SUPPORTED:
+            raise CannotAsk(
+                f"the node (version {picture.version}) cannot be replaced by a message yet: stop it, and start the new"
+                " one"
+            ) from None
+        if refusal.code == ErrorCode.MALFORMED_REQUEST:
+            raise
+        print(f"twisted-node: not replaced: {refusal.text}", file=sys.stderr)
+        return NOT_REPLACED
+    print(f"process {answer.get('pid')} has taken the place of process {picture.pid}")
+    return CLEAN
 
 
-class _Control(LineOnlyReceiver):
-    """A connection to a node, which is asked one thing at a time."""
-
-    delimiter = b"\n"
-    MAX_LENGTH = 1 << 20
-    transport: Any
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._waiting: Deferred[bytes] = Deferred()
-        self._lost = False
-
-    async def picture(self) -> Picture:
-        """Ask for the state of the node."""
-        try:
-            return msgspec.convert(await self.ask("statistics", {}), Picture)
-        except msgspec.ValidationError as error:
-            raise _CannotAsk(f"the node's answer makes no sense: {error}") from None
-
-    async def ask(self, type_: str, fields: dict[str, Any]) -> dict[str, Any]:
-        """Send a request.
-
-        Args:
-            type_: of the request.
-            fields: the other fields of its body.
-
-        Returns:
-            The body of the answer.
-        """
-        if self._lost:
-            raise _Lost(_CLOSED)
-        body = {"type": type_, "msg_id": 1, **fields}
-        self._waiting = Deferred()
-        self.sendLine(json.dumps({"src": f"twisted-node-{os.getpid()}", "dest": "", "body": body}).encode())
-        try:
-            line = await self._waiting.addTimeout(_SECONDS_TO_ANSWER, self._reactor)
-            answer: dict[str, Any] = json.loads(line)["body"]
-            kind = answer["type"]
-        except defer.TimeoutError:
-            raise _CannotAsk(f"the node has not answered for {_SECONDS_TO_ANSWER:g} s") from None
-        except (ValueError, LookupError, TypeError):
-            raise _CannotAsk("what answers is no node") from None
-        if kind != f"{type_}_ok":
-            text = printable(str(answer.get("text", kind)))
-            raise _CannotAsk(f"the node refuses: {text}")
-        return answer
-
-    def lineReceived(self, line: bytes) -> None:
-        """Receive an answer."""
-        if not self._waiting.called:
-            self._waiting.callback(line)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Fail the question that waits for its answer."""
-        self._lost = True
-        if not self._waiting.called:
-            self._waiting.errback(_Lost(_CLOSED))
-
-
-def _explain(failure: Failure) -> int:
+def _explain(failure: Failure, command: str) -> int:
     if failure.check(CancelledError):
-        print("interrupted; a drain goes on", file=sys.stderr)
+        print(f"interrupted; a {'restart' if command == 'restart' else 'drain'} goes on", file=sys.stderr)
         return INTERRUPTED
     if failure.check(BrokenPipeError):
-        # The reader of our output has gone; the drain goes on. Python flushes standard output when it exits, which
-        # must not fail again.
+        # The reader of our output has gone; the drain or the restart goes on. Python flushes standard output when it
+        # exits, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return INTERRUPTED
     print(f"twisted-node: {failure.getErrorMessage()}", file=sys.stderr)

@@ -18,7 +18,7 @@ from twisted_node.command._options import Options
 from twisted_node.drain import Drain, Statistics, settle_collector
 from twisted_node.errors import MisuseError
 from twisted_node.node import Node, NodeFactory
-from twisted_node.node._about import answer_about_drain, answer_statistics
+from twisted_node.node._about import answer_about_drain, answer_restart, answer_statistics
 from twisted_node.node._framing import HalfLines
 from twisted_node.node._standard_io import StandardStreams, StandardStreamsFactory
 from twisted_node.node._streams import free_standard_output, take_standard_streams
@@ -99,9 +99,10 @@ def _make_node(server: DrainingService, options: Options, on_sockets: bool) -> N
     try:
         answer_about_drain(node, server)
         answer_statistics(node, server)
+        answer_restart(node, server)
     except MisuseError as error:
         named = f"--app {app}: " if isinstance(app, str) else ""
-        raise MisuseError(f"{named}{error}; every node answers about its drain by itself") from None
+        raise MisuseError(f"{named}{error}; every node answers that by itself") from None
     node_id = options["node-id"] or node.node_id or ("n1" if on_sockets else None)
     if node_id is not None:
         node.node_id, node.node_ids = node_id, (node_id,)

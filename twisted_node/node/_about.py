@@ -6,22 +6,31 @@ from typing import Any, Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from twisted.internet.defer import Deferred
 
 from twisted_node.drain import Drain, Phase
+from twisted_node.errors import HandoverError, RequestError
 from twisted_node.names import printable
 from twisted_node.node._handlers import Request
 from twisted_node.node._node import Node
 from twisted_node.node._wire import Body, Milliseconds
+from twisted_node.server._handover import PATIENCE
 from twisted_node.server._service import DrainingService
 from twisted_node.server._status import describe
 
-__all__ = ["answer_about_drain", "answer_statistics"]
+__all__ = ["answer_about_drain", "answer_restart", "answer_statistics"]
 
 
 class _Shutdown(msgspec.Struct):
     """Begin a drain; UNSET means the server's own timeout."""
 
     drain_timeout_ms: Milliseconds | UnsetType = UNSET
+
+
+class _Restart(msgspec.Struct):
+    """Have another process take the place of this one."""
+
+    ready_timeout_ms: Milliseconds = PATIENCE * 1000
 
 
 class _NoFields(msgspec.Struct):
@@ -83,3 +92,27 @@ def answer_statistics(node: Node, service: DrainingService) -> None:
     def statistics(request: Request[_NoFields]) -> Body:
         picture: Body = msgspec.to_builtins(describe(service, node_id=node.node_id))
         return picture
+
+
+def answer_restart(node: Node, service: DrainingService) -> None:
+    """Answer ``restart``, on standard input and control endpoints, in every phase.
+
+    The answer comes when another process has taken the place of this one, or will not.
+
+    Args:
+        node: any node.
+        service: the server to replace.
+
+    Raises:
+        MisuseError: the node has a handler for it.
+    """
+
+    @node.handle("restart", _Restart, while_draining=True, control=True)
+    async def restart(request: Request[_Restart]) -> dict[str, Any]:
+        replaced: Deferred[int] = Deferred()
+        # By way of a second Deferred: when the request is cut, this wait ends, and not that for the other process.
+        service.replace(patience=request.body.ready_timeout_ms / 1000).addBoth(replaced.callback)
+        try:
+            return {"pid": await replaced}
+        except HandoverError as error:
+            raise RequestError(error.code, str(error)) from None

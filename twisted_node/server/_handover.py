@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_node.drain import Drain, Phase, Statistics
-from twisted_node.errors import HandoverError
+from twisted_node.errors import ErrorCode, HandoverError
 from twisted_node.handover import _inheritance
 from twisted_node.handover._predecessor import Predecessor, PredecessorState
 from twisted_node.handover._start import START
@@ -51,6 +51,7 @@ class Handover:
     def __init__(self, drain: Drain, shutdown: Shutdown, lame_duck: Callable[[], float]) -> None:
         #: Called with the pid of the successor, right before it is told to go.
         self.watchers: list[Callable[[int], object]] = []
+        self._tells_systemd = False
         self._drain = drain
         self._shutdown = shutdown
         self._lame_duck = lame_duck
@@ -72,10 +73,15 @@ class Handover:
 
     # To a successor.
 
+    def watch(self, watcher: Callable[[int], object], *, tells_systemd: bool) -> None:
+        """Have a function told of a handover, as ``DrainingService.watch_handover`` explains."""
+        self.watchers.append(watcher)
+        self._tells_systemd |= tells_systemd
+
     def replace(self, patience: float) -> Deferred[int]:
         """Have another process take the place of this one, as ``DrainingService.replace`` explains."""
-        if (why_not := self._why_not()) is not None:
-            return fail(HandoverError(why_not)).addErrback(_not_replaced)
+        if (refusal := self._refusal()) is not None:
+            return fail(refusal).addErrback(_not_replaced)
         append_to_log()
         listeners = open_listeners()
         handed = [listener for listener in listeners if listener.asked is not None]
@@ -101,17 +107,27 @@ class Handover:
         if self._successor is not None:
             self._successor.abandon(f"this process is to end: {why}")
 
-    def _why_not(self) -> str | None:
+    def _refusal(self) -> HandoverError | None:
+        if (why := self._why_not_now()) is not None:
+            return HandoverError(why, ErrorCode.TEMPORARILY_UNAVAILABLE)
         reactor = self._drain.clock
+        if not (IReactorProcess.providedBy(reactor) and IReactorSocket.providedBy(reactor)):
+            why = f"its reactor cannot start a process and hand it sockets: {reactor}"
+            return HandoverError(why, ErrorCode.PRECONDITION_FAILED)
+        if any(listener.fileno() < 0 for listener in open_listeners()):
+            why = "standard input cannot be handed on; stop this process and start the new one instead"
+            return HandoverError(why, ErrorCode.NOT_SUPPORTED)
+        why = _unknown_socket() or why_not_replaceable(START, tells_systemd=self._tells_systemd)
+        return None if why is None else HandoverError(why, ErrorCode.PRECONDITION_FAILED)
+
+    def _why_not_now(self) -> str | None:
         if self._drain.phase is not Phase.SERVING:
             return "it is ending already"
         if self._inheritance.waits:
             return "it does not serve yet"
         if self._successor is not None and self._successor.state in _UNDER_WAY:
             return f"process {self._successor.pid} is to take its place already"
-        if not (IReactorProcess.providedBy(reactor) and IReactorSocket.providedBy(reactor)):
-            return f"its reactor cannot start a process and hand it sockets: {reactor}"
-        return _why_not_handed_on() or why_not_replaceable(START, tells_systemd=bool(self.watchers))
+        return None
 
     def _ready(self, ready: Ready, successor: Successor, handed: list[Listener]) -> int:
         # Whoever tells systemd which process is the main one has to do so before that says anything itself.
@@ -177,11 +193,9 @@ class Handover:
         self._outlived = predecessor.status
 
 
-def _why_not_handed_on() -> str | None:
-    """Say which of our listeners a successor could not listen with; None if it can with all."""
+def _unknown_socket() -> str | None:
+    """Say which of our endpoints a successor could not listen with; None if it can with all."""
     for listener in open_listeners():
-        if listener.fileno() < 0:
-            return "standard input cannot be handed on; stop this process and start the new one instead"
         if listener.asked is None and listener.descriptor is None:
             return f"an endpoint does not ask the reactor to listen, so its socket is not known: {listener.endpoint}"
     return None

@@ -259,13 +259,15 @@ class DrainingService(Service):
         """Wait until connections may be accepted: at once, unless a predecessor serves still."""
         return self._handover.when_accepting()
 
-    def watch_handover(self, watcher: Callable[[int], object]) -> None:
+    def watch_handover(self, watcher: Callable[[int], object], *, tells_systemd: bool = False) -> None:
         """Have a function told of a handover.
 
         Args:
             watcher: called with the pid of the process that takes over, right before that serves.
+            tells_systemd: whether it tells systemd which process is the main one; under ``Type=notify`` there is no
+                handover without one that does.
         """
-        self._handover.watchers.append(watcher)
+        self._handover.watch(watcher, tells_systemd=tells_systemd)
 
     @property
     def exit_status(self) -> int:

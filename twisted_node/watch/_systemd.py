@@ -56,7 +56,7 @@ class Notifier(Service):
         service.watch_end(self._end_moved)
         service.drain.when_draining().addCallback(self._drain_began)
         service.when_ended().addCallback(self._ended)
-        service.watch_handover(self._name_successor)
+        service.watch_handover(self._name_successor, tells_systemd=True)
 
     @classmethod
     def from_environment(

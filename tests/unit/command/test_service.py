@@ -106,6 +106,4 @@ class MakeNodeTests(SynchronousTestCase):
         node = Node()
         node.handle("tcp_shutdown")(lambda _: None)
         error = self.assertRaises(MisuseError, self.make, options(app=node))
-        self.assertEqual(
-            str(error), "type 'tcp_shutdown' has a handler already; every node answers about its drain by itself"
-        )
+        self.assertEqual(str(error), "type 'tcp_shutdown' has a handler already; every node answers that by itself")

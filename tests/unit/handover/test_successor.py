@@ -145,11 +145,12 @@ class SuccessorTests(SynchronousTestCase):
 
     def test_stop_before_it_goes(self) -> None:
         """It has nothing to say about our end before it serves."""
-        self.start()
+        ready = self.start()
         self.reactor.hear(b"stop 1")
         self.assertEqual(self.stopped, [])
         self.process.end()
         self.reactor.lose_line()
+        self.reason(ready)
 
     def test_cannot_be_started(self) -> None:
         """The system cannot start a process, or has no descriptor left."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from typing import Any
-from weakref import WeakSet
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
@@ -15,11 +14,11 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.handover_reactor import START, HandoverReactor
-from twisted_node import Drain, DrainingService, HandoverError, MisuseError, Phase
-from twisted_node.handover import _inheritance, _line, _supervisors
+from tests.support.handover_reactor import START, HandoverReactor, let_be_replaced
+from twisted_node import Drain, DrainingService, ErrorCode, HandoverError, MisuseError, Phase
+from twisted_node.handover import _inheritance, _supervisors
 from twisted_node.handover._inheritance import Inheritance
-from twisted_node.server import _handover, _listening
+from twisted_node.server import _handover
 from twisted_node.testing import MemoryEndpoint
 
 # Its interfaces depend on the platform.
@@ -27,17 +26,14 @@ reactor: Any = _reactor
 
 TCP = "tcp:0:interface=127.0.0.1"
 
+NOT_NOW, NOT_HERE = ErrorCode.TEMPORARILY_UNAVAILABLE, ErrorCode.PRECONDITION_FAILED
+
 
 class HandoverTestCase(SynchronousTestCase):
     """A service whose process anybody may take the place of."""
 
     def setUp(self) -> None:
-        self.patch(_line, "_kept", set())
-        self.patch(_listening, "_listeners", WeakSet())
-        self.patch(_inheritance, "inherited", Inheritance())
-        self.patch(_handover, "START", START)
-        self.patch(_supervisors, "own_pidfile", lambda: None)
-        self.addCleanup(_line.close_lines)
+        let_be_replaced(self)
         self.reactor = HandoverReactor()
 
     def make(self, lame_duck: float = 0.0, clock: Any = None) -> DrainingService:
@@ -66,8 +62,10 @@ class SuccessorTests(HandoverTestCase):
         self.reactor.hear(said)
         return self.successResultOf(replaced)
 
-    def why_not(self, replaced: Deferred[int]) -> str:
-        return str(self.failureResultOf(replaced, HandoverError).value)
+    def why_not(self, replaced: Deferred[int], code: ErrorCode = ErrorCode.ABORT) -> str:
+        error = self.failureResultOf(replaced, HandoverError).value
+        self.assertEqual(error.code, code)
+        return str(error)
 
     def test_handed_over(self) -> None:
         """The successor is told to go, our copies are closed, and we are a lame duck for at least a second."""
@@ -137,9 +135,9 @@ class SuccessorTests(HandoverTestCase):
         self.start()
         with capturedLogs() as logs:
             replaced = self.service.replace()
-            self.assertIn("is to take its place already", self.why_not(self.service.replace()))
+            self.assertIn("is to take its place already", self.why_not(self.service.replace(), NOT_NOW))
             self.reactor.lose_line()
-            self.assertIn("is to take its place already", self.why_not(self.service.replace()))
+            self.assertIn("is to take its place already", self.why_not(self.service.replace(), NOT_NOW))
             self.reactor.processes[0].end(1)
         why = self.why_not(replaced)
         self.assertEqual(str(logs[-1]["why"]), why)
@@ -183,25 +181,35 @@ class SuccessorTests(HandoverTestCase):
         """It is ending, waits for its own turn, or nothing can be started or handed on."""
         self.start()
         self.service.end("SIGTERM", lame_duck=5)
-        self.assertEqual(self.why_not(self.service.replace()), "it is ending already")
+        self.assertEqual(self.why_not(self.service.replace(), NOT_NOW), "it is ending already")
         self.make(clock=Clock())
-        self.assertIn("its reactor cannot start a process", self.why_not(self.service.replace()))
+        self.assertIn("its reactor cannot start a process", self.why_not(self.service.replace(), NOT_HERE))
         self.make()
         self.listen(MemoryEndpoint())
         self.service.startService()
-        self.assertIn("standard input cannot be handed on", self.why_not(self.service.replace()))
+        why_not = self.why_not(self.service.replace(), ErrorCode.NOT_SUPPORTED)
+        self.assertIn("standard input cannot be handed on", why_not)
 
     def test_unknown_endpoint(self) -> None:
         """An endpoint that does not ask a known reactor has a socket that nobody could find again."""
         self.start()
         self.first._asked = None
-        self.assertIn("an endpoint does not ask the reactor", self.why_not(self.service.replace()))
+        self.assertIn("an endpoint does not ask the reactor", self.why_not(self.service.replace(), NOT_HERE))
 
     def test_supervised(self) -> None:
         """Somebody takes the end of this process for the service's."""
         self.start()
         self.patch(_supervisors, "own_pidfile", lambda: "x.pid")
-        self.assertIn("the pidfile x.pid", self.why_not(self.service.replace()))
+        self.assertIn("the pidfile x.pid", self.why_not(self.service.replace(), NOT_HERE))
+
+    def test_untold_systemd(self) -> None:
+        """Whoever watches a handover need not be somebody who tells systemd of it."""
+        self.patch(_handover, "START", type(START)(100, 99, "python", ("python",), "/", {b"NOTIFY_SOCKET": b"/run/x"}))
+        self.start()
+        self.service.watch_handover(lambda _: None)
+        self.assertIn("nobody here tells systemd", self.why_not(self.service.replace(), NOT_HERE))
+        self.service.watch_handover(lambda _: None, tells_systemd=True)
+        self.assertEqual(self.hand_over(), 77)
 
     def test_sockets_of_others(self) -> None:
         """A socket that somebody else has opened keeps its number, whether we listen with it or not."""

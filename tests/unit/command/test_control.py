@@ -1,4 +1,4 @@
-"""``twisted-node`` and its connection to a node, in memory."""
+"""The connection of ``twisted-node`` to a node, in memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_node.command._cli import _Control
+from twisted_node.command._control import Control
 from twisted_node.errors import NodeError
 
 
@@ -17,7 +17,7 @@ class ControlTests(SynchronousTestCase):
     def test_silence(self) -> None:
         """A node that does not answer is given up after ten seconds; what nobody asked for is ignored."""
         clock = Clock()
-        control = _Control(clock)
+        control = Control(clock)
         control.makeConnection(StringTransport())
         asked = Deferred.fromCoroutine(control.ask("statistics", {}))
         clock.advance(9.9)
