@@ -305,6 +305,7 @@ _HAPROXY = ["haproxy", "-f", "FOLDER/haproxy.cfg"]
 
 SERVERS: dict[str, Server] = {
     "calm": Server("DrainingSite", "not restarted", _TWISTD, leave_alone, "twisted-node"),
+    "handover": Server("DrainingSite", "SIGUSR2", _TWISTD, hand_over, "twisted-node"),
     "stop-start": Server("DrainingSite", "stop, then start", _TWISTD, stop_then_start, "twisted-node"),
     "uvicorn": Server(
         "uvicorn",

@@ -21,10 +21,11 @@ import socket
 import sys
 import time
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
 from benchmarks import http_messages
 
-__all__ = ["CLIENTS", "LATE", "VERY_LATE", "Counts"]
+__all__ = ["CLIENTS", "LATE", "VERY_LATE", "Client", "Counts", "Kind", "Messages"]
 
 #: Seconds beyond its due time after which a request is late, and very late.
 LATE, VERY_LATE = 0.1, 0.9
@@ -80,6 +81,35 @@ class Counts:
                 setattr(self, name, getattr(self, name) + value)
 
 
+class Messages(Protocol):
+    """How a kind of client and its server speak."""
+
+    def request(self, kind: Kind) -> bytes:
+        """Write a request."""
+
+    def is_whole(self, response: bytes) -> bool:
+        """Say whether a response is there as a whole."""
+
+    def is_last(self, response: bytes) -> bool:
+        """Say whether the server says that it closes behind this response."""
+
+    def status(self, response: bytes) -> int:
+        """Return the status of a response: 200 is a good one."""
+
+
+class Http:
+    """Messages of HTTP/1.1."""
+
+    is_whole = staticmethod(http_messages.is_whole)
+    is_last = staticmethod(http_messages.is_last)
+    status = staticmethod(http_messages.status)
+
+    def request(self, kind: Kind) -> bytes:
+        """Ask for what the kind asks for."""
+        headers = () if kind.keeps_connection else ("Connection: close",)
+        return http_messages.request(f"/?ms={kind.seconds * 1000:.0f}&parts={kind.parts}", *headers)
+
+
 class Client:
     """One client.
 
@@ -88,17 +118,25 @@ class Client:
         kind: what it does.
         round_trip: of the line to the server, in seconds.
         counts: where it counts.
+        messages: what it says.
     """
 
-    def __init__(self, address: tuple[str, int], kind: Kind, round_trip: float, counts: Counts) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        kind: Kind,
+        round_trip: float,
+        counts: Counts,
+        messages: Messages | None = None,
+    ) -> None:
         self._address = address
         self._kind = kind
         self._round_trip = round_trip
         self._counts = counts
         self._socket: socket.socket | None = None
         self._loop = asyncio.get_running_loop()
-        headers = () if kind.keeps_connection else ("Connection: close",)
-        self._request = http_messages.request(f"/?ms={kind.seconds * 1000:.0f}&parts={kind.parts}", *headers)
+        self._messages = messages or Http()
+        self._request = self._messages.request(kind)
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Ask until it is to stop, and the last request has its answer."""
@@ -117,24 +155,33 @@ class Client:
             due += self._round_trip
             try:
                 self._socket = await self._connect()
-            except OSError:
+            except OSError as error:
                 self._counts.refused += 1
+                self.failed("refused", error)
                 return
         try:
             status = await self._exchange()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             self._counts.lost += 1
+            self.failed("lost", error)
             raise
-        except OSError:
+        except OSError as error:
             self._counts.lost += 1
+            self.failed("lost", error)
             self._close()
             return
         self._count(status, time.monotonic() - began - due)
 
+    def failed(self, outcome: str, why: object) -> None:
+        """Hear of a request that was not answered well, or was very late, and why."""
+
     def _count(self, status: int, beyond: float) -> None:
         if status != 200:
             self._counts.told += 1
+            self.failed("told", status)
             return
+        if beyond > VERY_LATE:
+            self.failed("very late", beyond)
         self._counts.late += beyond > LATE
         self._counts.very_late += beyond > VERY_LATE
         self._counts.worst = max(self._counts.worst, beyond)
@@ -159,14 +206,14 @@ class Client:
         assert self._socket is not None
         await self._loop.sock_sendall(self._socket, self._request)
         data = b""
-        while not http_messages.is_whole(data):
+        while not self._messages.is_whole(data):
             read = await self._loop.sock_recv(self._socket, 65536)
             if not read:
-                raise ConnectionError("the server has closed")
+                raise ConnectionError(f"the server has closed behind {data!r}")
             data += read
-        if not self._kind.keeps_connection or http_messages.is_last(data):
+        if not self._kind.keeps_connection or self._messages.is_last(data):
             self._close()
-        return http_messages.status(data)
+        return self._messages.status(data)
 
     def _is_connected(self) -> bool:
         """Say whether there is a connection that its server has not closed, as far as one can see here."""

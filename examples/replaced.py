@@ -32,19 +32,23 @@ service.listen(
 )
 
 
-def replace():
+def replace() -> None:
     # The log has said why not; this process serves on.
     service.replace().addErrback(lambda failure: failure.trap(HandoverError) and None)
 
 
-def stop_reactor(_):
+def stop_reactor(_: object) -> None:
     # After SIGTERM it is stopping already.
     with suppress(ReactorNotRunning):
         reactor.stop()
 
 
-# In a handler of signals, leave all to the reactor's next turn.
-signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(replace))
+def signalled(*_: object) -> None:
+    # In a handler of signals, leave all to the reactor's next turn. Its type does not say that it has this.
+    reactor.callFromThread(replace)  # type: ignore[attr-defined]
+
+
+signal.signal(signal.SIGHUP, signalled)
 # After a handover, the service ends by itself, when the last client has gone.
 service.when_ended().addCallback(stop_reactor)
 # SIGTERM and Ctrl-C have Twisted stop the reactor, which waits for the service.

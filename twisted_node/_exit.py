@@ -1,8 +1,9 @@
 """The last moments of the process: its exit status, and what becomes of the program's own objects.
 
 Python's teardown searches all objects, more than once, for those that only refer to each other, and empties all
-modules: 50 to 100 ms. Few of them have anything to do. So the program's own modules are emptied first; then we look
-once for what is left and has something to do: open files, and objects with a finaliser. The rest is frozen.
+modules: 50 to 100 ms. Hardly any of these objects does anything when it goes. So we do three things instead: empty the
+program's own modules; run the finalisers of what is left, of open files above all; and hide everything from Python's
+garbage collector, so that it searches nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from io import BufferedIOBase, BufferedRandom, BufferedWriter, BytesIO, IOBase, RawIOBase, StringIO
-from itertools import compress
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -25,17 +25,14 @@ __all__ = ["Last", "exit_promptly", "finalise", "prepare_teardown", "with_finali
 
 _STANDARD_ERROR = 2
 
-#: What all files are made of, in C: whether a class is one is quick to tell, unlike with ``IOBase``.
+#: The base class of all files, in C. ``IOBase`` itself is an abstract class, which is slow to ask about every class.
 _FILE: type = IOBase.__mro__[1]
 
-#: The lowest first: text is written to bytes, those of a compressed file to a buffered one, and that to the system's.
-_LAYERS: tuple[tuple[type, ...], ...] = ((RawIOBase,), (BufferedWriter, BufferedRandom), (BufferedIOBase,))
-
-#: What finalisers may need of their modules.
-_STAY = (ModuleType, type, FunctionType, str, bytes, int, float)
-
-#: Nothing is lost with these.
+#: Files in memory: nothing is lost with them.
 _IN_MEMORY = (BytesIO, StringIO)
+
+#: What stays in the program's modules, since finalisers may need it.
+_STAY = (ModuleType, type, FunctionType, str, bytes, int, float)
 
 
 def exit_promptly(status: int) -> None:
@@ -56,22 +53,23 @@ def prepare_teardown(status: int, namespace: dict[str, Any], signals: Iterable[s
 
     Args:
         status: what the process shall end with; 0 leaves it to Python.
-        namespace: globals of the program that may belong to no module.
+        namespace: the globals of the code that owns the process; those of a ``.tac`` belong to no module.
         signals: are ignored from the teardown on, when nobody can handle them any more.
         seconds: after this time the process ends with status 1, wherever the teardown is stuck, and says where.
     """
     faulthandler.dump_traceback_later(seconds, exit=True, file=_STANDARD_ERROR)
     if status:
         _set_status(status)
-    # Python's first search comes before our turn.
+    # Otherwise Python would search once before it comes to us.
     gc.disable()
-    # Of all that Python lets go of when its teardown begins, this name is the first that nobody uses. An interactive
-    # Python would prompt with it.
+    # Exit hooks run while threads do, so they come too early. The first thing that Python does after that is to set a
+    # few attributes of sys to None, and thereby calls Last.__del__. Nobody misses this one of them, the second prompt
+    # of an interactive Python.
     sys.ps2 = Last([vars(sys.modules["__main__"]), namespace, *_own_namespaces()], signals, _finalise_all)
 
 
 def _own_namespaces() -> list[dict[str, Any]]:
-    """List the globals of the program's own modules: those that are part of no library; the last imported one first."""
+    """List the globals of the modules that are part of no library, the last imported one first."""
     standard_library = os.path.dirname(os.__file__)
     own = []
     for name, module in list(sys.modules.items()):
@@ -85,7 +83,7 @@ def _own_namespaces() -> list[dict[str, Any]]:
 def _set_status(status: int) -> None:
     """Have the process end with a status after Python's teardown, which has no way to set one."""
     c_library = ctypes.CDLL(None)
-    # C's exit hooks; the one that is registered last is called first.
+    # These two are called by C's exit(), after Python's teardown; the one that is registered last comes first.
     for function, argument in ((c_library._exit, status), (c_library.fflush, None)):
         c_library.__cxa_atexit(ctypes.cast(function, ctypes.c_void_p), ctypes.c_void_p(argument), None)
 
@@ -120,18 +118,21 @@ class Last:
 
 
 def _finalise_all() -> None:
-    """Finalise what is still there, and freeze it: Python finds nothing more to do."""
-    # What was frozen earlier is not listed otherwise.
+    """Run all finalisers that are left, and leave nothing for Python to do."""
+    # Objects that were frozen earlier would not be listed.
     gc.unfreeze()
     objects = gc.get_objects()
-    # The newest of a kind first: what was put on top of another came later.
+    # The newest of a kind first: it may need the older ones.
     objects.reverse()
     for each in with_finalisers(objects):
         finalise(each)
-    # Python would empty the modules one by one, and free what they hold. Only the collector could free this list.
+    # Nothing is freed from now on: the list holds everything, modules too, and nobody but the collector could free a
+    # list that holds itself.
     objects.append(objects)
     objects.extend(sys.modules.values())
-    sys.modules.update(dict.fromkeys(sys.modules))  # type: ignore[arg-type] # as Python does it, one after the other
+    # To Python, a module that is None has been emptied.
+    sys.modules.update(dict.fromkeys(sys.modules))  # type: ignore[arg-type] # not what it should be, on purpose
+    # The collector searches nothing that is frozen.
     gc.freeze()
 
 
@@ -145,37 +146,42 @@ def with_finalisers(objects: list[object]) -> list[object]:
         Those with a ``__del__`` first, since they may write to files; then files, each before the one that it writes
         to. The standard streams are left out.
     """
-    types = list(map(type, objects))
-    kinds = {kind: _order(kind) for kind in set(types) if _has_finaliser(kind)}
-    streams = {id(part) for stream in (sys.__stdin__, sys.__stdout__, sys.__stderr__) for part in _layers(stream)}
-    found = [each for each in compress(objects, map(set(kinds).__contains__, types)) if id(each) not in streams]
-    return sorted(found, key=lambda each: kinds[type(each)])
+    kinds = {kind for kind in set(map(type, objects)) if _has_finaliser(kind)}
+    standard = {id(layer) for stream in (sys.__stdin__, sys.__stdout__, sys.__stderr__) for layer in _layers(stream)}
+    found = [each for each in objects if type(each) in kinds and id(each) not in standard]
+    return sorted(found, key=lambda each: _turn(type(each)))
 
 
 def _has_finaliser(kind: type) -> bool:
     if issubclass(kind, _FILE):
         return kind not in _IN_MEMORY
-    # Our own runs already.
+    # Last's own is running already.
     return isinstance(getattr(kind, "__del__", None), FunctionType) and kind is not Last
 
 
-def _order(kind: type) -> int:
-    """Say when objects of a class have their turn."""
+def _turn(kind: type) -> int:
+    """Say when objects of a class have their turn, by a number: whatever writes to others comes before these."""
     if not issubclass(kind, _FILE):
         return 0
-    for order, beneath in enumerate(_LAYERS):
-        if issubclass(kind, beneath):
-            return len(_LAYERS) + 1 - order
-    return 1
+    if issubclass(kind, RawIOBase):
+        # A file of the operating system's: all others end there.
+        return 4
+    if issubclass(kind, (BufferedWriter, BufferedRandom)):
+        return 3
+    # Other bytes are those of a compressed file, say; what is left is text.
+    return 2 if issubclass(kind, BufferedIOBase) else 1
 
 
 def _layers(stream: Any) -> Iterable[object]:
-    """List a file and those beneath it."""
+    """List a file and those that it writes to: a text's buffer, and the file of the operating system's below."""
     while stream is not None:
         yield stream
         stream = getattr(stream, "buffer", None) or getattr(stream, "raw", None)
 
 
 def finalise(each: object) -> None:
-    """Run the finaliser of an object, as the collector does: once, and its error, if any, is only told."""
+    """Run an object's finaliser as Python's collector does: it does not run again, and an error is only printed.
+
+    To call ``__del__`` or ``close`` would do neither.
+    """
     ctypes.pythonapi.PyObject_CallFinalizer(ctypes.py_object(each))

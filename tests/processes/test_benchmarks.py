@@ -66,15 +66,21 @@ class BenchmarkTests(SynchronousTestCase):
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertRegex(run.stdout, r"\n\| DrainingSite [\d.]+ +(\| \d+ +){4,6}\| 0 ")
 
-    def test_restart(self) -> None:
-        """A site is restarted under a storm of clients, which are counted."""
-        command = [sys.executable, "-m", "benchmarks.restart", "--restarts", "1", "--near", "--only", "stop-start"]
+    def check_restart(self, only: str, row: str) -> None:
+        command = [sys.executable, "-m", "benchmarks.restart", "--restarts", "1", "--near", "--only", only]
         run = run_to_end(command, cwd=ROOT, env=unmeasured(os.environ))
         self.assertEqual(run.returncode, 0, run.stderr)
-        # Nothing is lost, and some of each kind are refused while no server is there.
+        self.assertRegex(run.stdout, row)
+
+    def test_stop_then_start(self) -> None:
+        """A site is stopped and started under a storm of clients: none is lost, and some of each kind are refused."""
         some = r"[1-9][\d,]*"
         kinds = " / ".join([some] * 4)
-        self.assertRegex(run.stdout, rf"\| DrainingSite \S+, stop, then start +\| {some} +\| {kinds} +\| 0 +\|")
+        self.check_restart("stop-start", rf"\| DrainingSite \S+, stop, then start +\| {some} +\| {kinds} +\| 0 +\|")
+
+    def test_handover(self) -> None:
+        """One that replaces itself refuses, loses and tells off none."""
+        self.check_restart("handover", r"\| DrainingSite \S+, SIGUSR2 +\| [1-9][\d,]* +\| 0 +\| 0 +\| 0 +\|")
 
     def test_unknown_part(self) -> None:
         """A part that there is not is refused by its name."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from benchmarks.delay_line import FAR, FAR6, DelayLine, why_not
-from benchmarks.ordinary_user import NOBODY, READER
 from tests.support.certificates import Certificates
+from tests.support.ordinary_user import nobody
 from tests.support.paths import ROOT
 from tests.support.processes import RUNNERS, Process, unmeasured
 
@@ -25,19 +25,6 @@ FINE = {"answered", "told", "refused"}
 
 #: An endpoint for IPv4 and IPv6.
 IPV6 = r"tcp:0:interface=\:\:"
-
-
-def nobody(*files: Path) -> list[str]:
-    """Return what to put before a command to run it as an ordinary user.
-
-    The tests may stand where only root may look. Then, and only then, that user may read all files; it has no privilege
-    that has to do with the network in any case.
-    """
-    program = "import sys, twisted_node.command; [open(name).close() for name in sys.argv[1:]]"
-    reading = subprocess.run(
-        [*NOBODY, sys.executable, "-c", program, *map(str, files)], cwd=ROOT, check=False, stderr=subprocess.DEVNULL
-    )
-    return READER if reading.returncode else NOBODY
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,17 @@
-"""A connection that is as a test says, and remembers what it was told."""
+"""A connection that is as a test says, and remembers what it was told; and a server's connections, made of such."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
 from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections
+
+#: What a connection is told that is finished: when it may say its last words, and that its transport shall close.
+FINISHED = ["last words", "close"]
 
 
 class Visitor:
@@ -90,3 +98,28 @@ class Visitor:
 
     def closed(self) -> None:
         self.told.append("closed")
+
+
+class VisitorsTestCase(SynchronousTestCase):
+    """The connections of a server with a linger of 2 s; no timer is left at the end."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.connections = Connections(self.clock, linger=2)
+        self.visitors: list[Visitor] = []
+
+    def tearDown(self) -> None:
+        for visitor in self.visitors:
+            visitor.leave()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def open(self, **state: Any) -> Visitor:
+        """Open a connection."""
+        visitor = Visitor(self.connections, **state)
+        self.visitors.append(visitor)
+        return visitor
+
+    def drain(self) -> None:
+        """Begin the drain, with nothing in flight."""
+        self.connections.begin_drain()
+        self.connections.finish()

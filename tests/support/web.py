@@ -80,7 +80,7 @@ class WebTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.drain = Drain(self.clock, self.clock.seconds)
-        self.service = DrainingService(self.drain, drain_timeout=10, random=lambda: self.draws)
+        self.service = DrainingService(self.drain, drain_timeout=10, random_number=lambda: self.draws)
         self.resource = Hold()
         self.site = self.make_site(self.resource)
 

@@ -202,7 +202,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
     # What the connection asks.
 
     def begin_lame_duck(self) -> None:
-        """Do nothing: the next answer may be the last."""
+        """Do nothing yet: at each answer it is drawn whether the client is sent away with it."""
 
     def begin_drain(self) -> None:
         """Do nothing: the node refuses by itself."""
@@ -241,7 +241,7 @@ class NodeProtocol(LineReceiver, TimeoutMixin):
                     if shedding is None:
                         write_now(self.transport, b"".join(answers))
                     else:
-                        # Not now: the end may go with it.
+                        # Not in this turn: if the client is sent away, the kernel can send our end in the same packet.
                         self.transport.write(b"".join(answers))
                         shedding.answered(self.connection)
         self._look_again()

@@ -1,6 +1,7 @@
-"""A server that drains: listening, the open connections, how one closes, and the order of a shutdown.
+"""A server that drains: listening, the open connections, how one closes, the order of a shutdown, and a restart.
 
-It serves any factory: ``DrainingService.listen`` takes it.
+It serves any factory: ``DrainingService.listen`` takes it. ``IDrainable`` is for protocols that know when they are
+idle.
 """
 
 from twisted_node.server._any_factory import IDrainable

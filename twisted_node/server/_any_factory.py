@@ -51,14 +51,15 @@ class GenericConnection(TrackedConnection):
     def __init__(self, protocol: Any, factory: IProtocolFactory, connections: Connections, drain: Drain) -> None:
         super().__init__(protocol, factory, connections, drain)
         self._hold: Deferred[None] | None = None
-        # Whether the drain has cut it; whether it has closed its connection itself. It is waited for no more then.
+        # Whether the drain has cut it, and whether the protocol has closed the connection itself: if so, the drain does
+        # not wait for it.
         self._cut = self._closes = False
         self._drainable: Any = IDrainable(protocol, None)
         if self._drainable is not None:
             self._drainable.became_idle = self.look_again
 
     def begin_lame_duck(self) -> None:
-        """Do nothing: the next answer may be the last."""
+        """Do nothing yet: at each answer it is drawn whether the client is sent away with it."""
 
     def begin_drain(self) -> None:
         """Tell the protocol, and hold the drain while the protocol is not idle."""
@@ -91,7 +92,7 @@ class GenericConnection(TrackedConnection):
         """Release the drain if the protocol is idle now; then check whether the connection can be finished."""
         if self._hold is not None and self.is_idle():
             self.let_go()
-        # What is written leaves the process in the reactor's next turn.
+        # Unsent bytes are an answer: what is written leaves the process in the reactor's next turn.
         if (shedding := self.connections.shedding) is not None and unsent_bytes(self.transport):
             shedding.answered(self.connection)
         super().look_again()

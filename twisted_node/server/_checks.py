@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from twisted_node.drain import Drain
 from twisted_node.errors import MisuseError
+from twisted_node.handover._twisted import innermost_endpoint
 from twisted_node.server._connections import IDrainingFactory
 
 __all__ = ["binds_tcp", "check_drain", "check_endpoint_and_factory"]
@@ -71,6 +72,4 @@ def _warn_of_plain_site(factory: Any) -> None:
 
 def binds_tcp(endpoint: Any) -> bool:
     """Say whether an endpoint binds a TCP port, which may need a privilege that the process gives up later."""
-    # What the string of an endpoint wraps in another protocol, such as haproxy:, has no public name for this.
-    innermost = getattr(endpoint, "_wrappedEndpoint", endpoint)
-    return isinstance(innermost, (TCP4ServerEndpoint, TCP6ServerEndpoint, SSL4ServerEndpoint))
+    return isinstance(innermost_endpoint(endpoint), (TCP4ServerEndpoint, TCP6ServerEndpoint, SSL4ServerEndpoint))

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import Attribute, Interface
 
 from twisted_node.drain._waiters import Waiters
-from twisted_node.server._askers import FIRST_WORDS, Askers
+from twisted_node.server._client_waits import FIRST_WORDS, ClientWaits
 from twisted_node.server._closing import Close, GracefulClose
 from twisted_node.server._connection import Connection, Speaker
 from twisted_node.server._shedding import Shedding
@@ -59,7 +59,7 @@ class Connections:
         self._released = False
         # Whether the drain has ended, and the service ends too.
         self._drained = False
-        self._askers = Askers(clock)
+        self._waits = ClientWaits(clock)
         self._for_empty: Waiters[None] = Waiters()
 
     def __len__(self) -> int:
@@ -124,9 +124,9 @@ class Connections:
         """Let go of a connection that is lost."""
         self._open.pop(connection, None)
         self._kept.discard(connection)
-        self._askers.forget(connection)
+        self._waits.forget(connection)
         if not self._open:
-            self._askers.stop()
+            self._waits.stop()
             self._for_empty.fire(None)
 
     def keep_open(self, connection: Connection) -> None:
@@ -181,7 +181,7 @@ class Connections:
         None is closed yet; after a lame duck, each is finished from now on as soon as it may be.
         """
         self.state = CONNECTIONS[self.state][ConnectionsEvent.DRAIN]
-        self._askers.begin_drain()
+        self._waits.begin_drain()
         for connection in list(self._open):
             connection.speaker.begin_drain()
         if self.state is ConnectionsState.FINISHING:
@@ -199,7 +199,7 @@ class Connections:
             self.release()
 
     def _begin_finishing(self) -> None:
-        self._askers.begin_finishing(self._open)
+        self._waits.begin_finishing(self._open)
         if self._open:
             self._start_waiting()
         self._look_at_all()
@@ -232,7 +232,7 @@ class Connections:
         that is not decided, so we wait another linger.
         """
         if any(connection not in self._kept and connection.has_unsent() for connection in self._open):
-            self._askers.wait(max(self.linger, FIRST_WORDS), self._keep_no_longer)
+            self._waits.wait(max(self.linger, FIRST_WORDS), self._keep_no_longer)
             return
         kept = list(self._kept)
         self.release()
@@ -245,16 +245,16 @@ class Connections:
     def _start_waiting(self) -> None:
         """Limit the time of the connections that are kept open, and of the clients that are asking."""
         if not self._released:
-            self._askers.wait(self.linger, self._keep_no_longer)
-        self._askers.limit(self.linger, self._look_at_all, self.lose_patience)
+            self._waits.wait(self.linger, self._keep_no_longer)
+        self._waits.limit(self.linger, self._look_at_all, self.lose_patience)
 
     def _must_wait(self, connection: Connection) -> bool:
         """Return whether a connection's client is owed something, or may be about to ask."""
         if connection.speaker.is_owed():
             return True
-        if self.state is ConnectionsState.FINISHING and (self._askers.is_new(connection) or connection.is_receiving()):
+        if self.state is ConnectionsState.FINISHING and (self._waits.is_new(connection) or connection.is_receiving()):
             return True
-        return self.state is not ConnectionsState.GRACE and self._askers.asks_again(connection)
+        return self.state is not ConnectionsState.GRACE and self._waits.asks_again(connection)
 
     def _look_at_all(self) -> None:
         if self.state not in _STAYING:

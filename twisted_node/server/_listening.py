@@ -1,9 +1,7 @@
-"""Closing a listening port without resetting anybody who has connected.
+"""One listening port, from its opening to its closing.
 
-A plain close resets every connection that the kernel has completed and nobody has accepted yet, and every one that is
-complete on its client's side only. To accept until the queue is empty never ends under load, for new ones keep coming.
-So the door is shut for new connections first, then all that wait are accepted; then the port stays, and accepts, until
-no handshake is half done.
+Its socket may have come from a predecessor, and go to a successor. ``_port_closing`` closes it so that nobody who has
+connected is reset.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
@@ -32,11 +29,9 @@ from twisted_node.handover import _inheritance
 from twisted_node.handover._adopting import Adopting, adopting
 from twisted_node.handover._twisted import innermost_endpoint, keep_only_copy, leave_path_alone, own_socket
 from twisted_node.names import peer_name
-from twisted_node.server._door import LONGEST_QUEUE, Door
-from twisted_node.server._handshakes import BLIND_WAIT, HandshakeWait, cookies_sent
-from twisted_node.server._paths import path_and_mode as find_path_and_mode
-from twisted_node.server._paths import path_identity
-from twisted_node.server._twisted import accept_waiting
+from twisted_node.server._handshakes import cookies_sent
+from twisted_node.server._paths import find_path_and_mode, path_identity
+from twisted_node.server._port_closing import TCPClosing, accept_last, stop_listening
 
 __all__ = ["Listener", "close_copies", "open_listeners"]
 
@@ -76,7 +71,7 @@ class Listener:
         self._clock = clock
         self._patience = patience
         self._port: IListeningPort | None = None
-        self._wait: HandshakeWait | None = None
+        self._closing: TCPClosing | None = None
         self._cookies_before = 0
         self._wanted = False
         self._path_identity: tuple[int, int] | None = None
@@ -183,7 +178,7 @@ class Listener:
             # Connections that we have go on being served by the factory: it is stopped with the last of them.
             port.factory.doStart()
             self._started_again = port.factory
-            _stop(port)
+            stop_listening(port)
 
     def close(self, *, expects_clients: bool = True) -> Deferred[None]:
         """Close the port.
@@ -206,55 +201,27 @@ class Listener:
         if port is None:
             return succeed(None)
         if self._adopted or self._shared or not isinstance(port, tcp.Port):
-            return _stop(port)
+            return stop_listening(port)
         if isinstance(port, unix.Port):
-            _refuse_new(port)
-            accept_waiting(port, port.backlog + 1)
+            accept_last(port)
             if path_identity(port) != self._path_identity:
                 # Somebody removed our path, or made it theirs: Twisted would fail, or unlink what is not ours.
                 leave_path_alone(port)
-            return _stop(port)
-        return self._close_tcp(port, expects_clients)
+            return stop_listening(port)
+        cookies = cookies_sent() > self._cookies_before
+        self._closing = TCPClosing(port, self._clock, self._patience, cookies=cookies)
+        return self._closing.begin(expects_clients=expects_clients)
 
     def lose_patience(self) -> None:
         """Wait no longer for handshakes that are half done."""
-        if self._wait is not None:
-            self._wait.end()
+        if self._closing is not None:
+            self._closing.lose_patience()
 
     def close_copy(self) -> None:
         """Close the listening socket in a child that was forked."""
         listening: socket.socket | None = getattr(self._port, "socket", None)
         if listening is not None:
             listening.close()
-
-    def _close_tcp(self, port: tcp.Port, expects_clients: bool) -> Deferred[None]:
-        cookies = cookies_sent() > self._cookies_before
-        door = Door(port.socket, cookies=cookies)
-        door.shut()
-        # The queue has room for one more than the backlog.
-        accepted = accept_waiting(port, port.backlog + 1)
-        if not self._patience:
-            return self._close_behind(None, port, door)
-        # Through an open door handshakes go on to begin: to wait until there is none would take for ever under load.
-        patience = self._patience if door.is_shut else min(self._patience, BLIND_WAIT)
-        blind_patience = BLIND_WAIT if accepted or expects_clients else 0
-        self._wait = HandshakeWait(port.socket, self._clock, patience, blind_patience, cookies=cookies)
-        return self._wait.begin().addCallback(self._close_behind, port, door)
-
-    def _close_behind(self, _: None, port: tcp.Port, door: Door) -> Deferred[None]:
-        """Close a port once no handshake is waited for any more."""
-        wait, self._wait = self._wait, None
-        if wait is not None and wait.half_done:
-            _log.info("{count} handshakes were half done when {port} closed", count=wait.half_done, port=port)
-        # The last handshake may have been done after the queue was looked at.
-        accept_waiting(port, LONGEST_QUEUE if door.is_shut else port.backlog + 1)
-        # The port closes before what keeps its door shut: in between, the other way round, a handshake could begin.
-        return _stop(port).addCallback(lambda _: door.remove())
-
-
-def _stop(port: IListeningPort) -> Deferred[None]:
-    stop: Callable[[], Any] = port.stopListening
-    return maybeDeferred(stop).addErrback(lambda failure: _log.failure("while closing {port}", failure, port=port))
 
 
 def close_copies() -> None:
@@ -273,11 +240,3 @@ def open_listeners() -> list[Listener]:
 
 def _not_listening(failure: Failure) -> None:
     _log.failure("not listening", failure)
-
-
-def _refuse_new(port: unix.Port) -> None:
-    """Have a unix socket refuse new connections and keep those that wait; only Linux can."""
-    try:
-        port.socket.shutdown(socket.SHUT_RD)
-    except OSError as error:
-        _log.info("new connections cannot be held off while {port} closes: {error}", port=port, error=error)

@@ -9,11 +9,11 @@ import stat
 from twisted.internet import unix
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 
-__all__ = ["path_and_mode", "path_identity"]
+__all__ = ["find_path_and_mode", "path_identity"]
 
 
 def path_identity(port: unix.Port) -> tuple[int, int] | None:
-    """Say which file a unix port's path is."""
+    """Say which file a unix port's path is now, by its device and inode; None if there is none."""
     try:
         status = os.stat(port.getHost().name)
     except (OSError, ValueError):
@@ -21,8 +21,8 @@ def path_identity(port: unix.Port) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def path_and_mode(endpoint: AdoptedStreamServerEndpoint) -> tuple[bytes, int] | None:
-    """Remember the mode of an adopted unix socket's path."""
+def find_path_and_mode(endpoint: AdoptedStreamServerEndpoint) -> tuple[bytes, int] | None:
+    """Find the path of an adopted unix socket, and its mode; None if it has no path."""
     if endpoint.addressFamily != socket.AF_UNIX:
         return None
     adopted = socket.socket(fileno=os.dup(endpoint.fileno))

@@ -45,7 +45,7 @@ class DrainingService(Service):
         linger: seconds that a closing connection waits for its client.
         ends_with_drain: whether a drain that somebody else began (a message, say) ends the service too; otherwise it
             goes on refusing until :meth:`end` or ``stopService``.
-        random: draws numbers from 0 to 1, less than 1: which clients a lame duck sends away, and when.
+        random_number: draws numbers from 0 to 1, less than 1: which clients a lame duck sends away, and when.
 
     Raises:
         MisuseError: one of the times is no number of seconds from 0; or the drain is none, or another service's.
@@ -59,20 +59,28 @@ class DrainingService(Service):
         lame_duck: float = 0.0,
         linger: float = 1.0,
         ends_with_drain: bool = True,
-        random: Callable[[], float] = random.random,
+        random_number: Callable[[], float] = random.random,
     ) -> None:
         check_seconds("drain_timeout", drain_timeout)
         check_seconds("lame_duck", lame_duck)
         check_seconds("linger", linger)
         check_drain(drain)
+        #: The work in flight.
         self.drain = drain
+        #: The reactor, or what takes its place in a test.
         self.clock = drain.clock
+        #: Seconds that readiness fails before a stop's drain begins; what is set counts for the next stop.
         self.lame_duck = lame_duck
+        #: Those that are open; its ``len`` is how many.
         self.connections = Connections(drain.timers, linger)
         # On the drain's monotonic clock, in seconds.
         self._started_at: float | None = None
         self._shutdown = Shutdown(
-            drain, self.connections, drain_timeout=drain_timeout, ends_with_drain=ends_with_drain, random=random
+            drain,
+            self.connections,
+            drain_timeout=drain_timeout,
+            ends_with_drain=ends_with_drain,
+            random_number=random_number,
         )
         self._handover = Handover(drain, self._shutdown, lambda: self.lame_duck)
 
@@ -103,6 +111,14 @@ class DrainingService(Service):
         None until the end is asked for. From then on, in a lame duck too, it may come nearer, and never goes away.
         """
         return self._shutdown.end_deadline.at
+
+    @property
+    def exit_status(self) -> int:
+        """With which status the process is to end: 0 if nothing was cut, 1 otherwise.
+
+        It counts what was cut in a predecessor, too, if that had not ended when this service was stopped.
+        """
+        return self._handover.status
 
     def would_end_by(self, *, lame_duck: float = 0.0) -> float:
         """Say what :attr:`ends_by` is if the end is asked for now.
@@ -192,24 +208,27 @@ class DrainingService(Service):
         super().stopService()
         return self.end("the service was stopped", lame_duck=self.lame_duck)
 
-    def end(self, reason: str, *, lame_duck: float = 0.0, replaced: bool = False) -> Deferred[Statistics]:
+    def end(self, reason: str, *, lame_duck: float = 0.0) -> Deferred[Statistics]:
         """Drain and end: no connection is kept beyond the drain any more. Further calls join.
 
         Args:
             reason: for the log.
             lame_duck: seconds to go on serving before the drain begins. Meanwhile clients are sent away, each at an
                 answer, with a chance that grows from 0 to 1.
-            replaced: whether another process has taken over already: then every client is sent away at its next answer.
 
         Returns:
             Fires with the final statistics when the last connection has gone and all that was to be stopped after the
             drain has stopped.
         """
         self._handover.abandon(reason)
-        return self._shutdown.end(reason, lame_duck=lame_duck, replaced=replaced)
+        return self._shutdown.end(reason, lame_duck=lame_duck)
 
     def cut(self, reason: str) -> None:
-        """Wait no longer: cut what is in flight, and leave the connections only the grace to get their answers out."""
+        """Wait no longer: cut what is in flight, and leave the connections only the grace to get their answers out.
+
+        Args:
+            reason: for the log.
+        """
         self._shutdown.cut(reason)
 
     def when_ended(self) -> Deferred[Statistics]:
@@ -268,11 +287,3 @@ class DrainingService(Service):
                 handover without one that does.
         """
         self._handover.watch(watcher, tells_systemd=tells_systemd)
-
-    @property
-    def exit_status(self) -> int:
-        """With which status the process is to end: 0 if nothing was cut, 1 otherwise.
-
-        It counts what was cut in a predecessor, too, if that had not ended when this service was stopped.
-        """
-        return self._handover.status

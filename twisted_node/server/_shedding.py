@@ -15,15 +15,15 @@ class Shedding:
 
     Args:
         drain: is a lame duck; tells the time, and when that ends.
-        random: draws a number from 0 to 1, less than 1.
+        random_number: draws a number from 0 to 1, less than 1.
         at_once: whether to send away every client at its next answer. Otherwise the chance grows from 0 now to 1 at the
             end of the lame duck.
     """
 
-    def __init__(self, drain: Drain, random: Callable[[], float], *, at_once: bool = False) -> None:
+    def __init__(self, drain: Drain, random_number: Callable[[], float], *, at_once: bool = False) -> None:
         self.at_once = at_once
         self._drain = drain
-        self._random = random
+        self._random_number = random_number
         self._began = drain.monotonic()
 
     @property
@@ -53,12 +53,12 @@ class Shedding:
 
     def draw(self) -> bool:
         """Draw whether a client is sent away at an answer that is written now."""
-        return self._random() < self.chance
+        return self._random_number() < self.chance
 
     def draw_delay(self) -> float:
         """Draw when to send away a client that gets no answers: in how many seconds, evenly up to the end."""
         ends = self._drain.lame_duck_ends
-        return 0.0 if ends is None else self._random() * max(0.0, ends - self._drain.monotonic())
+        return 0.0 if ends is None else self._random_number() * max(0.0, ends - self._drain.monotonic())
 
 
 def _is_idle(connection: Connection) -> bool:

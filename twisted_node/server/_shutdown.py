@@ -41,7 +41,7 @@ class Shutdown:
         connections: those that are open.
         drain_timeout: seconds from the beginning of a drain until what is left is cut.
         ends_with_drain: whether a drain that somebody else began ends the service too.
-        random: draws numbers, for ``Shedding``.
+        random_number: draws numbers, for ``Shedding``.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Shutdown:
         *,
         drain_timeout: float,
         ends_with_drain: bool,
-        random: Callable[[], float] = random.random,
+        random_number: Callable[[], float] = random.random,
     ) -> None:
         #: Where the service is; only this object moves it.
         self.state = ServiceState.SERVING
@@ -65,7 +65,7 @@ class Shutdown:
         self.drain_timeout = drain_timeout
         self._drain = drain
         self._connections = connections
-        self._random = random
+        self._random_number = random_number
         # Whether the service ends with its drain. Once somebody has asked for the end, it does.
         self._end_wanted = ends_with_drain
         # What cut what was left, for the log.
@@ -87,7 +87,13 @@ class Shutdown:
         return asked_for if promised is None else min(asked_for, promised)
 
     def end(self, reason: str, *, lame_duck: float = 0.0, replaced: bool = False) -> Deferred[Statistics]:
-        """Drain and end, as ``DrainingService.end`` explains."""
+        """Drain and end, as ``DrainingService.end`` explains.
+
+        Args:
+            reason: for the log.
+            lame_duck: seconds to go on serving before the drain begins.
+            replaced: whether another process has taken over already: then every client is sent away at its next answer.
+        """
         self._end_wanted = True
         self._connections.release()
         if self._drain.ended:
@@ -99,7 +105,7 @@ class Shutdown:
                 self._reports.lame_duck(lame_duck, reason)
             self._drain.lame_duck(lame_duck, self.drain_timeout, reason)
             if self._drain.phase is Phase.LAME_DUCK:
-                self._connections.begin_lame_duck(Shedding(self._drain, self._random, at_once=replaced))
+                self._connections.begin_lame_duck(Shedding(self._drain, self._random_number, at_once=replaced))
         else:
             self._deadline_moved(self._drain.deadline)
             self._drain.begin(self.drain_timeout, reason)

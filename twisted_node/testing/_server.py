@@ -33,7 +33,7 @@ class MemoryServer:
         drain_timeout: seconds, as for the service.
         lame_duck: seconds, as for the service.
         linger: seconds, as for the service.
-        random: draws numbers, as for the service.
+        random_number: draws numbers, as for the service.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class MemoryServer:
         drain_timeout: float = 25.0,
         lame_duck: float = 0.0,
         linger: float = 1.0,
-        random: Callable[[], float] = random.random,
+        random_number: Callable[[], float] = random.random,
     ) -> None:
         self._turns = Turns()
         #: The clock of all timers and of all times that are measured, in seconds.
         self.clock: Clock = TurnClock(self._turns)
         self.drain = Drain(self.clock, self.clock.seconds)
         self.service = DrainingService(
-            self.drain, drain_timeout=drain_timeout, lame_duck=lame_duck, linger=linger, random=random
+            self.drain, drain_timeout=drain_timeout, lame_duck=lame_duck, linger=linger, random_number=random_number
         )
         self._endpoints: list[MemoryEndpoint] = []
 

@@ -44,7 +44,7 @@ class Admin(Service):
     Args:
         service: the server.
         endpoint: where to listen.
-        metrics: the figures that ``/metrics`` shows; the name of the node, too, is that of the one which they watch.
+        metrics: the figures that ``/metrics`` shows. From them it also knows the name of the node, if they watch one.
         may_drain: whether ``POST /drain?timeout=SECONDS`` begins a drain; otherwise it is forbidden.
         hosts: the names that browsers may call it by, beside ``localhost`` and addresses. By another name only
             ``/livez``, ``/readyz`` and ``/metrics`` are answered: it may be that of a page which wants to look in.

@@ -49,7 +49,7 @@ def site(
     Args:
         service: the server.
         events: what ``/events`` streams.
-        metrics: the figures that ``/metrics`` shows, and who knows the name of the node.
+        metrics: the figures that ``/metrics`` shows; they know the name of the node, too.
         may_drain: whether ``/drain`` begins a drain.
         hosts: the names that browsers may call the site by, beside ``localhost`` and addresses.
     """

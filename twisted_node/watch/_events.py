@@ -33,7 +33,7 @@ class Events:
 
     Args:
         service: the server.
-        metrics: knows the name of the node.
+        metrics: know the name of the node.
     """
 
     def __init__(self, service: DrainingService, metrics: Metrics) -> None:

@@ -165,7 +165,7 @@ class _State(Collector):
         yield seconds
         for name, text, value in (
             ("finished", "Work that came to its own end, well or ill.", statistics.finished),
-            ("refused", "Work turned away by the drain without being started.", statistics.refused),
+            ("refused", "Work that the drain refused: it was never started.", statistics.refused),
             ("cut", "Work given up, by the deadline or because its answer could not be written.", statistics.cut),
             ("undelivered", "Work that finished after its client had gone.", statistics.undelivered),
             (

@@ -164,7 +164,7 @@ class HTTPConnection(TrackedConnection):
     # What the connection asks.
 
     def begin_lame_duck(self) -> None:
-        """Have a websocket told at some moment; of other connections an answer may be the last."""
+        """Have a websocket told at a moment that is drawn; for other connections it is drawn at each answer."""
         if self._websocket is not None:
             self._leave_later(self._websocket)
 

@@ -19,7 +19,7 @@ from twisted_node import Node
 from twisted_node.node._factory import NodeFactory
 from twisted_node.node._framing import HalfLines
 from twisted_node.node._workload import answer_requests
-from twisted_node.server._askers import FIRST_WORDS
+from twisted_node.server._client_waits import FIRST_WORDS
 from twisted_node.testing import MemoryServer
 
 STATUS = message("tcp_drain_status")
@@ -561,7 +561,7 @@ class LameDuckTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.number = 0.9
-        self.server = MemoryServer(lame_duck=10, random=lambda: self.number)
+        self.server = MemoryServer(lame_duck=10, random_number=lambda: self.number)
         self.node = Node("n1")
         answer_requests(self.node)
         self.node.bind(self.server.drain)

@@ -56,7 +56,7 @@ class StreamsTests(SynchronousTestCase):
         os.set_blocking(self.output, False)
         self.reactor = MemoryReactorClock()
         drain = Drain(self.reactor, self.reactor.seconds)
-        self.service = DrainingService(drain, lame_duck=10, random=lambda: 0.0)
+        self.service = DrainingService(drain, lame_duck=10, random_number=lambda: 0.0)
         self.node = Node()
         answer_requests(self.node)
         self.node.bind(drain)

@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import CancelledError
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.lines import bodies, message
 from tests.support.memory import House
-from tests.support.visitor import Visitor
-from twisted_node.server._askers import FIRST_WORDS
-from twisted_node.server._connections import Connections
-
-#: What a connection is told that is finished: when it may say its last words, and that its transport shall close.
-FINISHED = ["last words", "close"]
+from tests.support.visitor import FINISHED, VisitorsTestCase
+from twisted_node.server._client_waits import FIRST_WORDS
 
 #: Seconds within which some clients ask again.
 WITHIN = 0.01
 
 
-class ConnectionsTests(SynchronousTestCase):
+class ConnectionsTests(VisitorsTestCase):
     """Connections while the server serves, drains and ends."""
-
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.connections = Connections(self.clock, linger=2)
-        self.visitors: list[Visitor] = []
-
-    def tearDown(self) -> None:
-        for visitor in self.visitors:
-            visitor.leave()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def open(self, **state: Any) -> Visitor:
-        """Open a connection."""
-        visitor = Visitor(self.connections, **state)
-        self.visitors.append(visitor)
-        return visitor
-
-    def drain(self) -> None:
-        """Begin the drain, with nothing in flight."""
-        self.connections.begin_drain()
-        self.connections.finish()
 
     def test_idle(self) -> None:
         """An idle connection is finished, once, and stays open until it says that it is lost."""
@@ -74,20 +46,6 @@ class ConnectionsTests(SynchronousTestCase):
         visitor.connection.look_again()
         self.assertEqual(visitor.told, ["drain", *FINISHED])
 
-    def test_asking(self) -> None:
-        """One in the middle of asking is waited for, as long as the linger, from the beginning of the drain."""
-        visitor, quicker = self.open(asking=True), self.open(asking=True)
-        self.connections.begin_drain()
-        self.clock.advance(1)
-        self.connections.finish()
-        quicker.asking = False
-        quicker.connection.look_again()
-        self.assertEqual(quicker.told, ["drain", *FINISHED])
-        self.clock.advance(0.9)
-        self.assertEqual(visitor.told, ["drain"])
-        self.clock.advance(0.1)
-        self.assertEqual(visitor.told, ["drain", *FINISHED])
-
     def test_not_read_from(self) -> None:
         """One that we do not read from for now counts as asking, unless its client has sent everything."""
         visitor, silent = self.open(), self.open()
@@ -98,51 +56,12 @@ class ConnectionsTests(SynchronousTestCase):
         self.clock.advance(2)
         self.assertEqual(visitor.told, ["drain", *FINISHED])
 
-    def test_asking_too_long(self) -> None:
-        """None is waited for any more when the drain has taken longer than the linger."""
-        visitor = self.open(asking=True)
-        self.connections.begin_drain()
-        self.clock.advance(2)
-        self.assertEqual(visitor.told, ["drain"])
-        self.connections.finish()
-        self.assertEqual(visitor.told, ["drain", *FINISHED])
-
     def test_lose_patience(self) -> None:
         """Who asks can be left waiting at any time; who is owed an answer cannot."""
         asking, owed = self.open(asking=True), self.open(asking=True, owed=True)
         self.drain()
         self.connections.lose_patience()
         self.assertEqual((asking.told, owed.told), (["drain", *FINISHED], ["drain"]))
-
-    def test_asks_again(self) -> None:
-        """One that was active just before the finish is waited for, until it is heard again or for so long."""
-        resting, asking, slow = (self.open(asks_again_within=within) for within in (0.0, WITHIN, WITHIN))
-        slow.connection.heard()
-        self.clock.advance(FIRST_WORDS)
-        for visitor in (resting, asking):
-            visitor.connection.heard()
-        self.clock.advance(WITHIN / 2)
-        self.drain()
-        self.assertEqual(
-            (resting.told, asking.told, slow.told), (["drain", *FINISHED], ["drain"], ["drain", *FINISHED])
-        )
-        self.connections.lose_patience()
-        self.assertEqual(asking.told, ["drain"])
-        asking.connection.heard()
-        asking.connection.look_again()
-        self.assertEqual(asking.told, ["drain", *FINISHED])
-
-    def test_asks_no_more(self) -> None:
-        """One that was active just before the finish and is silent from then on is finished after so long."""
-        visitor = self.open(asks_again_within=WITHIN)
-        visitor.connection.was_active()
-        visitor.connection.heard()
-        self.clock.advance(WITHIN / 2)
-        self.drain()
-        self.clock.advance(WITHIN * 0.9)
-        self.assertEqual(visitor.told, ["drain"])
-        self.clock.advance(WITHIN * 0.1)
-        self.assertEqual(visitor.told, ["drain", *FINISHED])
 
     def test_bytes_in_the_kernel(self) -> None:
         """What a client has sent already is read first, and answered if it turns out to be a question."""
@@ -229,21 +148,6 @@ class ConnectionsTests(SynchronousTestCase):
         visitor.connection.finish()
         self.assertEqual(visitor.told, [*FINISHED, "closed"])
 
-    def test_opened_while_draining(self) -> None:
-        """One that was waiting in the queue learns of the drain, and has as long as the linger to ask."""
-        self.connections.begin_drain()
-        visitor = self.open(silent=True)
-        self.assertEqual(visitor.told, ["drain"])
-        self.connections.finish()
-        late = self.open(silent=True)
-        self.clock.advance(1.9)
-        self.assertEqual((visitor.told, late.told), (["drain"], ["drain"]))
-        late.connection.heard()
-        late.connection.look_again()
-        self.assertEqual((visitor.told, late.told), (["drain"], ["drain", *FINISHED]))
-        self.clock.advance(0.1)
-        self.assertEqual(visitor.told, ["drain", *FINISHED])
-
     def test_end(self) -> None:
         """The end closes all that are open, finished or not; it is known before how many lose bytes by it."""
         visitors = [self.open(), self.open(loses=True), self.open(owed=True, loses=True)]
@@ -258,80 +162,6 @@ class ConnectionsTests(SynchronousTestCase):
         self.assertEqual(len(self.connections.unsent()), 0)
         self.open(loses=True)
         self.assertEqual(len(self.connections.unsent()), 1)
-
-    def test_new(self) -> None:
-        """A client that connected just before the drain has its first words left, one in the queue has the linger."""
-        old = self.open(silent=True)
-        self.clock.advance(FIRST_WORDS)
-        new = self.open(silent=True)
-        self.clock.advance(FIRST_WORDS / 2)
-        self.connections.begin_drain()
-        queued = self.open(silent=True)
-        self.connections.finish()
-
-        def waited_for() -> list[bool]:
-            return [not visitor.connection.is_closing for visitor in (old, new, queued)]
-
-        self.assertEqual(waited_for(), [False, True, True])
-        self.clock.advance(FIRST_WORDS)
-        self.assertEqual(waited_for(), [False, False, True])
-
-    def test_new_for_too_long(self) -> None:
-        """The first words are waited for from the beginning of the drain, not of the finish."""
-        visitor = self.open(silent=True)
-        self.connections.begin_drain()
-        self.clock.advance(FIRST_WORDS)
-        self.connections.finish()
-        self.assertEqual(visitor.told, ["drain"])
-        self.clock.advance(2)
-        self.assertEqual(visitor.told, ["drain", *FINISHED])
-
-    def test_handshake(self) -> None:
-        """A TLS handshake counts as asking, however long it has taken before; its end begins the first words."""
-        shaking, done = self.open(silent=True), self.open(silent=True)
-        for visitor in (shaking, done):
-            visitor.connection.in_handshake = True
-        self.clock.advance(FIRST_WORDS * 2)
-        self.drain()
-        self.clock.advance(1)
-        done.connection.handshake_completed()
-        done.connection.look_again()
-        self.clock.advance(0.9)
-        self.assertEqual((shaking.told, done.told), (["drain"], ["drain"]))
-        self.clock.advance(0.1)
-        self.assertEqual((shaking.told, done.told), (["drain", *FINISHED], ["drain", *FINISHED]))
-
-    def test_handshake_before_the_drain(self) -> None:
-        """A client whose handshake ended just before the drain has its first words left; another one has not."""
-        before = self.open(silent=True)
-        before.connection.handshake_completed()
-        self.clock.advance(FIRST_WORDS * 1.5)
-        just_now = self.open(silent=True)
-        just_now.connection.handshake_completed()
-        self.clock.advance(FIRST_WORDS / 2)
-        self.drain()
-        self.assertEqual((before.told, just_now.told), (["drain", *FINISHED], ["drain"]))
-        self.clock.advance(FIRST_WORDS)
-        self.assertEqual(just_now.told, ["drain", *FINISHED])
-
-    def test_handshake_at_a_distance(self) -> None:
-        """A client's first words need as long after its handshake as that took, and are waited for."""
-        visitor = self.open(silent=True)
-        self.clock.advance(FIRST_WORDS * 1.5)
-        visitor.connection.handshake_completed()
-        self.clock.advance(0.01)
-        self.drain()
-        self.clock.advance(FIRST_WORDS * 1.5 - 0.01)
-        self.assertEqual(visitor.told, ["drain"])
-
-    def test_handshake_at_a_distance_long_ago(self) -> None:
-        """One that has been silent for longer than that is closed with the others."""
-        visitor = self.open(silent=True)
-        self.clock.advance(0.15)
-        visitor.connection.handshake_completed()
-        self.clock.advance(0.15 + FIRST_WORDS + 0.01)
-        self.drain()
-        self.assertEqual(visitor.told, ["drain", *FINISHED])
 
     def test_when_empty(self) -> None:
         """Those who wait for the last connection to go hear of it, at once if there is none."""

@@ -24,7 +24,7 @@ from twisted_node.drain import Drain, Phase, Statistics
 from twisted_node.server import _door as door
 from twisted_node.server import _handshakes as handshakes
 from twisted_node.server import _listening as listening
-from twisted_node.server._askers import FIRST_WORDS
+from twisted_node.server._client_waits import FIRST_WORDS
 from twisted_node.server._connections import Connections
 from twisted_node.server._service import DrainingService
 from twisted_node.server._states import ServiceState
@@ -255,7 +255,8 @@ class HalfDoneTests(TestCase):
         self.patch(listening, "cookies_sent", lambda: 0)
         service = self.start()
         ended = service.stopService()
-        self.assertIsNone(service._shutdown.listeners[0]._wait)
+        closing: Any = service._shutdown.listeners[0]._closing
+        self.assertIsNone(closing._wait)
         await ended
 
     async def test_never_done(self) -> None:
@@ -277,5 +278,6 @@ class HalfDoneTests(TestCase):
         service = self.start(linger=0)
         self.client()
         ended = service.stopService()
-        self.assertIsNone(service._shutdown.listeners[0]._wait)
+        closing: Any = service._shutdown.listeners[0]._closing
+        self.assertIsNone(closing._wait)
         await ended

@@ -25,7 +25,7 @@ from tests.support.logs import capture_logs
 from tests.support.memory import House
 from tests.support.visitor import Visitor
 from twisted_node.drain import Drain, Phase, Statistics
-from twisted_node.server._askers import FIRST_WORDS
+from twisted_node.server._client_waits import FIRST_WORDS
 from twisted_node.server._service import DrainingService
 from twisted_node.server._shutdown import MAX_GRACE
 from twisted_node.server._states import ServiceState

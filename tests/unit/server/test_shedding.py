@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from tests.support.visitor import Visitor
 from twisted_node import Drain, DrainingService, IDrainable, Phase
-from twisted_node.server._askers import FIRST_WORDS
+from twisted_node.server._client_waits import FIRST_WORDS
 from twisted_node.server._connections import Connections
 from twisted_node.server._shedding import Shedding
 from twisted_node.testing import MemoryServer
@@ -238,7 +238,7 @@ class ServiceTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.drain = Drain(self.clock, self.clock.seconds)
-        self.service = DrainingService(self.drain, lame_duck=10, random=Draws(0.5))
+        self.service = DrainingService(self.drain, lame_duck=10, random_number=Draws(0.5))
         self.visitor = Visitor(self.service.connections)
 
     def chance(self) -> float:
@@ -262,7 +262,7 @@ class ServiceTests(SynchronousTestCase):
             if begun:
                 self.service.stopService()
                 self.assertEqual(self.chance(), 0)
-            self.service.end("replaced", lame_duck=1, replaced=True)
+            self.service._shutdown.end("replaced", lame_duck=1, replaced=True)
             self.assertEqual(self.chance(), 1)
 
     def test_nobody_told(self) -> None:
@@ -346,7 +346,7 @@ class ProtocolsTests(SynchronousTestCase):
 
     def echo(self) -> Any:
         draws = Draws(0.9)
-        server = MemoryServer(lame_duck=10, random=draws)
+        server = MemoryServer(lame_duck=10, random_number=draws)
         server.listen(Factory.forProtocol(Echo))
         client = server.connect()
         self.begin(server, draws)
@@ -375,7 +375,7 @@ class ProtocolsTests(SynchronousTestCase):
     def test_unknown(self) -> None:
         """A protocol of which nothing is known stays."""
         draws = Draws()
-        server = MemoryServer(lame_duck=10, random=draws)
+        server = MemoryServer(lame_duck=10, random_number=draws)
         server.listen(Factory.forProtocol(LineReceiver))
         client = server.connect()
         self.begin(server, draws)

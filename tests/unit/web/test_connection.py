@@ -417,7 +417,7 @@ class HTTP2Tests(TestCase):
         self.clock = Clock()
         self.drain = Drain(self.clock, self.clock.seconds)
         self.draws = 0.4
-        self.service = DrainingService(self.drain, drain_timeout=10, random=lambda: self.draws)
+        self.service = DrainingService(self.drain, drain_timeout=10, random_number=lambda: self.draws)
         self.resource = Hold()
         self.site = DrainingSite(self.resource, drain=self.drain)
         self.service.listen(TCP4ServerEndpoint(MemoryReactorClock(), 0), self.site)

@@ -14,13 +14,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted_node.server._connection import Connection
 from twisted_node.server._states import ConnectionState
 
-__all__ = ["FIRST_WORDS", "Askers"]
+__all__ = ["FIRST_WORDS", "ClientWaits"]
 
 #: How many seconds a client that has just connected gets to send its first bytes.
 FIRST_WORDS = 0.1
 
 
-class Askers:
+class ClientWaits:
     """All waits for clients that may be about to ask. A wait is over when its timer has fired.
 
     Args:
