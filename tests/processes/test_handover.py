@@ -128,6 +128,22 @@ class RestartTests(HandoverTestCase):
         port = process.port()
         self.check(process, [(lambda: connect(port), SITE)] * 4)
 
+    def test_nohup(self) -> None:
+        """What the first process was started to ignore, its successors ignore too: the end of the terminal, say."""
+        process = self.start(
+            *["/bin/sh", "-c", "trap '' HUP; exec \"$@\"", "sh"],
+            *[sys.executable, "-c", SITE_PROGRAM, "10", "25", "1", "tcp:0:interface=127.0.0.1"],
+        )
+        process.port()
+        pid = process.popen.pid
+        for _ in range(2):
+            pid = self.replace(pid, lambda: process.log)
+        os.kill(pid, signal.SIGHUP)
+        os.kill(pid, signal.SIGTERM)
+        self.assertEqual(self.wait_for_end(pid), 0, process.log)
+        self.assertIn("SIGTERM", process.log)
+        self.assertNotIn("SIGHUP", process.log)
+
     def test_tac(self) -> None:
         """A ``.tac`` under ``twistd -n``."""
         process = self.start(

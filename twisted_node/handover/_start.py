@@ -6,7 +6,9 @@ Links are not resolved: where a link leads to the present release, it is followe
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -20,6 +22,8 @@ __all__ = ["FIRST_SYSTEMD_DESCRIPTOR", "START", "Start", "keep_from_children", "
 #: Where systemd puts the sockets that it hands to a process; see ``sd_listen_fds(3)``.
 FIRST_SYSTEMD_DESCRIPTOR = 3
 
+_SHELL_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
+
 
 @dataclass(frozen=True)
 class Start:
@@ -32,6 +36,7 @@ class Start:
         arguments: the whole command line.
         folder: the current one.
         environment: the variables, without ours.
+        ignored: the numbers of the signals that it was started to ignore, as by nohup.
     """
 
     pid: int
@@ -40,6 +45,7 @@ class Start:
     arguments: tuple[str, ...]
     folder: str
     environment: dict[bytes, bytes]
+    ignored: tuple[int, ...] = ()
 
     @property
     def systemd_descriptors(self) -> range:
@@ -56,14 +62,24 @@ class Start:
         Its variables tell of systemd's sockets only if this process was handed some.
         """
         environment = dict(self.environment)
-        command = [self.executable, *self.arguments[1:]]
+        command = [os.fsencode(word) for word in (self.executable, *self.arguments[1:])]
+        script = 'exec "$@"'
         if self.systemd_descriptors:
             # Only the new process knows its number.
-            command = ["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command]
+            script = f"LISTEN_PID=$$ {script}"
         else:
             for name in (b"LISTEN_PID", b"LISTEN_FDS", b"LISTEN_FDNAMES"):
                 environment.pop(name, None)
-        return [os.fsencode(word) for word in command], environment
+        if self.ignored:
+            # Twisted starts a process that ignores no signal.
+            script = f"trap '' {' '.join(map(str, self.ignored))}; {script}"
+        if self.ignored or self.systemd_descriptors:
+            # A shell hands on no variable with a name that it cannot use itself.
+            odd = [b"%s=%s" % variable for variable in environment.items() if not _SHELL_NAME.fullmatch(variable[0])]
+            if odd:
+                command = [b"/usr/bin/env", *odd, *command]
+            command = [b"/bin/sh", b"-c", script.encode(), b"sh", *command]
+        return command, environment
 
 
 def look_at_start() -> Start:
@@ -78,7 +94,14 @@ def look_at_start() -> Start:
         arguments=tuple(sys.orig_argv),
         folder=_as_written(folder, os.fsdecode(environment.get(b"PWD", b""))),
         environment=environment,
+        ignored=_ignored_signals(),
     )
+
+
+def _ignored_signals() -> tuple[int, ...]:
+    ignored = {number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}
+    # Python itself ignores these.
+    return tuple(sorted(map(int, ignored - {signal.SIGPIPE, signal.SIGXFSZ})))
 
 
 def _first_environment() -> dict[bytes, bytes]:

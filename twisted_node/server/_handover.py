@@ -22,6 +22,7 @@ from twisted_node.handover._start import START
 from twisted_node.handover._successor import Ready, Successor, SuccessorState
 from twisted_node.handover._supervisors import why_not_replaceable
 from twisted_node.handover._twistd import append_to_log
+from twisted_node.names import peer_name
 from twisted_node.server._listening import Listener, open_listeners
 from twisted_node.server._shutdown import Shutdown
 
@@ -137,6 +138,8 @@ class Handover:
         _log.info("process {pid} (version {version}) serves now", pid=ready.pid, version=ready.version)
         for place, listener in enumerate(handed):
             if place not in ready.places:
+                host = peer_name(listener.host)
+                _log.warn("{host} is closed: process {pid} does not listen there", host=host, pid=ready.pid)
                 listener.close()
         for listener in open_listeners():
             listener.leave_to_successor()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +37,24 @@ class StartTests(SynchronousTestCase):
         )
         self.assertEqual(again, environment)
 
+    def test_ignored_signals(self) -> None:
+        """What nohup has a process ignore, another like it ignores too."""
+        command, _ = replace(START, ignored=(1, 2)).again()
+        self.assertEqual(
+            command, [b"/bin/sh", b"-c", b"trap '' 1 2; exec \"$@\"", b"sh", b"/bin/python", b"-m", b"program"]
+        )
+
+    def test_names_that_a_shell_drops(self) -> None:
+        """Where a shell is needed, variables whose names it does not know as names come to the program all the same."""
+        environment = {**os.environb, b"a.b": b"1 \xff", b"x-y": b"2=3", b"A": b"4"}
+        command, again = replace(
+            START, executable="/usr/bin/env", arguments=("env", "-0"), ignored=(1,), environment=environment
+        ).again()
+        self.assertEqual(command[0], b"/bin/sh")
+        shown = subprocess.run(command, env=again, check=True, stdout=subprocess.PIPE).stdout.split(b"\0")
+        for variable in (b"a.b=1 \xff", b"x-y=2=3", b"A=4"):
+            self.assertIn(variable, shown)
+
     def test_sockets_of_others(self) -> None:
         """Variables that are meant for another process, or are none, tell of no sockets."""
         for environment in (
@@ -56,6 +76,14 @@ class LookTests(SynchronousTestCase):
         self.assertTrue(os.path.samefile(start.folder, "."))
         self.assertNotIn(VARIABLE.encode(), start.environment)
         self.assertEqual(start.environment[b"PATH"], os.environb[b"PATH"])
+
+    def test_signals(self) -> None:
+        """Which signals it was started to ignore; not those that Python ignores by itself."""
+        self.assertNotIn(signal.SIGUSR1, look_at_start().ignored)
+        self.addCleanup(signal.signal, signal.SIGUSR1, signal.signal(signal.SIGUSR1, signal.SIG_IGN))
+        ignored = look_at_start().ignored
+        self.assertIn(signal.SIGUSR1, ignored)
+        self.assertNotIn(signal.SIGPIPE, ignored)
 
     def test_executable(self) -> None:
         """A program is found by its path, from the folder, or in PATH; a first word that is another's name is not."""

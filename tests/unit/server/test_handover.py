@@ -11,13 +11,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.handover_reactor import START, HandoverReactor, let_be_replaced
 from twisted_node import Drain, DrainingService, ErrorCode, HandoverError, MisuseError, Phase
 from twisted_node.handover import _inheritance, _supervisors
 from twisted_node.handover._inheritance import Inheritance
+from twisted_node.names import peer_name
 from twisted_node.server import _handover
 from twisted_node.testing import MemoryEndpoint
 
@@ -98,7 +99,7 @@ class SuccessorTests(HandoverTestCase):
         self.assertTrue(self.drain.ended)
 
     def test_what_the_successor_lacks(self) -> None:
-        """A listener that the successor does not take is closed as in any shutdown."""
+        """A listener that the successor does not take is closed as in any shutdown, and the log names it."""
         self.start()
         closed: list[str] = []
 
@@ -114,8 +115,12 @@ class SuccessorTests(HandoverTestCase):
         for name, listener in (("first", self.first), ("second", self.second)):
             for action in ("close", "leave_to_successor"):
                 noted(name, listener, action)
-        self.hand_over(b"ready 77 1.2 1")
+        address = peer_name(self.first.host)
+        with capturedLogs() as events:
+            self.hand_over(b"ready 77 1.2 1")
         self.assertEqual(closed[:2], ["first close", "second leave_to_successor"])
+        warned = [formatEvent(event) for event in events if event["log_level"] is LogLevel.warn]
+        self.assertEqual(warned, [f"{address} is closed: process 77 does not listen there"])
 
     def test_cut(self) -> None:
         """The successor is told of what was cut; when it is stopped itself, we drain at once, and by its deadline."""
