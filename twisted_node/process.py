@@ -111,6 +111,8 @@ class _Owner:
         self._signals = 0
         self._last_signal = 0.0
         self._cut = False
+        # Whether another process has taken the place of this one.
+        self._replaced = False
         self._watchdog = Watchdog(lambda: service.drain.statistics().oldest)
         service.watch_handover(self._handed_over)
         service.watch_end(self._end_moved)
@@ -149,12 +151,12 @@ class _Owner:
         name = signal.Signals(number).name
         service = self._service
         # The watchdog is set here, in case the reactor is too busy to do it.
-        if self._signals == 1:
-            self._end_moved(service.would_end_by(lame_duck=service.lame_duck))
-            self._reactor.callFromThread(self._stop, name)
-        elif service.drain.phase is Phase.LAME_DUCK:
+        if service.drain.phase is Phase.LAME_DUCK and (self._replaced or self._signals > 1):
             self._end_moved(service.would_end_by())
             self._reactor.callFromThread(service.end, name)
+        elif self._signals == 1:
+            self._end_moved(service.would_end_by(lame_duck=service.lame_duck))
+            self._reactor.callFromThread(self._stop, name)
         elif not self._cut:
             self._cut = True
             self._end_moved(min(now, service.would_end_by()))
@@ -174,8 +176,8 @@ class _Owner:
         self._service.replace().addErrback(lambda failure: failure.trap(HandoverError) and None)
 
     def _handed_over(self, _: int) -> None:
-        """Count what has asked for it as a signal: the next one ends the lame duck, as a second SIGTERM does."""
-        self._signals += 1
+        """Have the next signal end the lame duck, as a second SIGTERM does."""
+        self._replaced = True
 
     def _end_moved(self, ends_by: float) -> None:
         """Learn by when, on the monotonic clock, the service is to have ended; it takes no lock."""
@@ -199,7 +201,7 @@ class _Owner:
         """Warn of what is likely to be forgotten."""
         if self._service.drain.refusing:
             return
-        if signal.getsignal(REPLACE_SIGNAL) != self._replace_signalled:
+        if signal.getsignal(REPLACE_SIGNAL) not in (self._replace_signalled, signal.SIG_IGN):
             _log.warn("SIGUSR2 is left to the program, so it does not have another process take the place of this one")
         if not self._service.running:
             _log.warn("the service has not been started: call its startService, or add it to the application")

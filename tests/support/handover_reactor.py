@@ -107,10 +107,10 @@ class HandoverReactor(Clock):
         """Say something at the other end of the newest line."""
         self.lines[-1].protocol.dataReceived(b"".join(line + b"\n" for line in lines))
 
-    def said(self) -> list[bytes]:
-        """What was said on the newest line since the last time."""
-        said: list[bytes] = self.lines[-1].value().splitlines()
-        self.lines[-1].clear()
+    def said(self, line: int = -1) -> list[bytes]:
+        """What was said on a line, the newest one by default, since the last time."""
+        said: list[bytes] = self.lines[line].value().splitlines()
+        self.lines[line].clear()
         return said
 
     def lose_line(self) -> None:

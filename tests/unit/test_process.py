@@ -9,6 +9,7 @@ import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
@@ -130,6 +131,26 @@ class ReplaceTests(SynchronousTestCase):
         ((end, name),) = self.called
         end(name)
         self.assertTrue(self.drain.ended)
+
+    def test_next_signal_in_the_drain(self) -> None:
+        """Once that lame duck is over, the next signal is the first: it cuts nothing."""
+        owner = self.start()
+        for watcher in self.service._handover.watchers:
+            watcher(77)
+        self.drain.track("work", Deferred())
+        self.service.end("process 77 has taken over")
+        owner._signalled(signal.SIGTERM, None)
+        self.assertEqual(self.called, [(owner._stop, "SIGTERM")])
+
+    def test_ignored(self) -> None:
+        """Where the signal was ignored from the start, it stays so, without a word."""
+        signal.signal(REPLACE_SIGNAL, signal.SIG_IGN)
+        owner = self.start()
+        self.service.startService()
+        self.service.listen(MemoryEndpoint(), Factory())
+        with capturedLogs() as logs:
+            owner._look_at_service()
+        self.assertEqual(logs, [])
 
     def test_forked_child(self) -> None:
         """A child handles it as before."""

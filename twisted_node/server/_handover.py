@@ -183,8 +183,14 @@ class Handover:
         self._shutdown.end(why)
 
     def _take_over(self, _: None, predecessor: Predecessor) -> None:
-        self._shutdown.end_deadline.watch(lambda ends_by: predecessor.tell_stop(ends_by - self._drain.monotonic()))
+        self._shutdown.end_deadline.watch(lambda ends_by: self._end_sooner(predecessor, ends_by))
         self._shutdown.stop_after_drain.append(lambda: self._outlive(predecessor))
+
+    def _end_sooner(self, predecessor: Predecessor, ends_by: float) -> None:
+        """Have the predecessor end with us, if we are stopped. If we are only replaced, it has its own time."""
+        replaced = self._successor is not None and self._successor.state is SuccessorState.GONE
+        if not replaced or self._drain.phase is not Phase.LAME_DUCK:
+            predecessor.tell_stop(ends_by - self._drain.monotonic())
 
     def _outlive(self, predecessor: Predecessor) -> Deferred[None] | None:
         """End after the predecessor, with the worse status of both."""

@@ -302,6 +302,18 @@ class PredecessorTests(HandoverTestCase):
             self.successResultOf(ended)
             self.assertEqual(self.service.exit_status, status)
 
+    def test_replaced(self) -> None:
+        """One that is replaced in its turn lets its predecessor have its own time, unless it is stopped then."""
+        self.go()
+        self.reactor.said()
+        replaced = self.service.replace()
+        self.reactor.hear(b"ready 77 1.2 -")
+        self.assertEqual(self.successResultOf(replaced), 77)
+        self.assertEqual(self.reactor.said(0), [])
+        self.drain.track("work", Deferred())
+        self.service.end("SIGTERM")
+        self.assertEqual(self.reactor.said(0), [b"stop 25.000"])
+
     def test_ends_later(self) -> None:
         """The status of a predecessor that had ended before is its own."""
         self.go()
