@@ -34,6 +34,7 @@ from twisted_node.web import DrainingSite
 class Wait(Resource):
     isLeaf = True
     def render_GET(self, request):
+        print("asked", file=sys.stderr, flush=True)
         def answer():
             request.write(b"ok")
             request.finish()
@@ -61,8 +62,9 @@ class LameDuckTests(ServerTestCase):
         for client in clients:
             client.start()
             self.addCleanup(client.finish)
-        # What is asked of them has begun, the slow ones too.
-        time.sleep(0.5)
+        for client in clients:
+            # The slow ones have a request in flight then. Those that rest may begin later.
+            self.assertTrue(client.pause > 1 or client.has_asked.wait(PATIENCE))
         process.signal()
         began = time.monotonic()
         self.assertEqual(process.wait(), 0)
@@ -120,7 +122,7 @@ class HTTP2LameDuckTests(ServerTestCase):
             [find(command[0]), *command[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as client:
             self.addCleanup(client.kill)
-            time.sleep(0.5)
+            self.process.wait_for_log("asked")
             self.process.signal()
             output, _ = client.communicate(timeout=PATIENCE)
         self.assertEqual(client.returncode, 0, output)

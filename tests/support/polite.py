@@ -40,6 +40,8 @@ class PoliteClient(threading.Thread):
         #: When it was sent away, on the monotonic clock.
         self.left_at = 0.0
         self.failure: BaseException | None = None
+        #: Whether its first request has been sent.
+        self.has_asked = threading.Event()
         self._enough = threading.Event()
 
     def finish(self) -> None:
@@ -70,6 +72,7 @@ class PoliteClient(threading.Thread):
     def ask(self, connection: socket.socket) -> str:
         """Ask once; return what has become of it."""
         connection.sendall(message("tcp_request", latency_ms=self.latency_ms))
+        self.has_asked.set()
         output = b""
         while not output.endswith(b"\n"):
             data = connection.recv(65536)
@@ -93,6 +96,7 @@ class PoliteBrowser(PoliteClient):
                 if connection.sock is None or has_ended(sock):
                     return
                 connection.request("GET", f"/?ms={self.latency_ms}")
+                self.has_asked.set()
                 response = connection.getresponse()
                 response.read()
                 self.counts["answered" if response.status == 200 else "refused"] += 1
