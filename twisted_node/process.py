@@ -2,7 +2,7 @@
 
 The first signal begins the drain. The second, at least half a second later, cuts what is left, and the third kills the
 process. The exit status is 0 if nothing was cut, otherwise 1. The process ends within two seconds of its deadline,
-whatever a handler or a thread does.
+whatever a handler or a thread does. SIGUSR2 has a new process take the place of this one.
 
 A child that is forked has nothing of this: it is not to drain, and not to hold our ports.
 """

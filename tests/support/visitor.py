@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_node.server._connection import Connection
 from twisted_node.server._connections import Connections
+from twisted_node.server._states import ConnectionState
 
 #: What a connection is told that is finished: when it may say its last words, and that its transport shall close.
 FINISHED = ["last words", "close"]
@@ -52,6 +53,18 @@ class Visitor:
             self.connection.heard()
         if kept:
             self.connection.keep_open()
+
+    @classmethod
+    def in_state(cls, connections: Connections, state: ConnectionState) -> Visitor:
+        """Make one that is led to a state."""
+        visitor = cls(connections, silent=True)
+        if state is ConnectionState.TALKING:
+            visitor.connection.heard()
+        elif state is ConnectionState.FINISHING:
+            visitor.connection.finish()
+        elif state is ConnectionState.GONE:
+            visitor.leave()
+        return visitor
 
     def __str__(self) -> str:
         return "a visitor"

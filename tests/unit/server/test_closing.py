@@ -94,6 +94,15 @@ class ClosingTestCase(TestCase):
         self.clock = Clock()
         self.server = Server(self.clock)
 
+    async def break_off(self, client: socket.socket) -> None:
+        """Close in the middle of an answer, all of which but its end the client reads."""
+        self.server.close.broken_off = True
+        self.server.transport.write(MUCH)
+        self.server.close.begin()
+        await deferToThread(self.read_some, client, len(MUCH))
+        self.clock.advance(LINGER)
+        await self.server.gone
+
     async def connect(self, description: str = "tcp:0:interface=127.0.0.1") -> socket.socket:
         """Connect a client; it blocks, so it is to be read from in a thread."""
         factory = Factory.forProtocol(lambda: self.server)
@@ -331,12 +340,7 @@ class GracefulCloseTests(ClosingTestCase):
     async def test_broken_off(self) -> None:
         """An answer that was broken off ends in a reset, but first comes all that was written of it."""
         client = await self.connect()
-        self.server.close.broken_off = True
-        self.server.transport.write(MUCH)
-        self.server.close.begin()
-        await deferToThread(self.read_some, client, len(MUCH))
-        self.clock.advance(LINGER)
-        await self.server.gone
+        await self.break_off(client)
         with self.assertRaises(ConnectionResetError):
             await self.read(client)
 
@@ -421,12 +425,7 @@ class TLSCloseTests(ClosingTestCase):
     async def test_broken_off(self) -> None:
         """An answer that was broken off ends without close_notify, behind all that was written of it."""
         client = await self.connect_with_tls()
-        self.server.close.broken_off = True
-        self.server.transport.write(MUCH)
-        self.server.close.begin()
-        await deferToThread(self.read_some, client, len(MUCH))
-        self.clock.advance(LINGER)
-        await self.server.gone
+        await self.break_off(client)
         client.suppress_ragged_eofs = False  # type: ignore[attr-defined] # of an SSLSocket
         with self.assertRaises((ConnectionResetError, ssl.SSLEOFError)):
             await self.read(client)

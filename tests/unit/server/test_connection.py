@@ -19,20 +19,9 @@ class OneConnectionTests(SynchronousTestCase):
         self.visitor = Visitor(self.connections, silent=True)
         self.connection = self.visitor.connection
 
-    def in_state(self, state: ConnectionState) -> Visitor:
-        """Another connection, led to a state."""
-        visitor = Visitor(self.connections, silent=True)
-        if state is ConnectionState.TALKING:
-            visitor.connection.heard()
-        elif state is ConnectionState.FINISHING:
-            visitor.connection.finish()
-        elif state is ConnectionState.GONE:
-            visitor.leave()
-        return visitor
-
     def test_served(self) -> None:
         """What comes in is served until the connection is finished."""
-        visitors = [self.in_state(state) for state in ConnectionState]
+        visitors = [Visitor.in_state(self.connections, state) for state in ConnectionState]
         self.assertEqual([visitor.connection.is_closing for visitor in visitors], [False, False, True, True])
         self.assertEqual([visitor.connection.heard() for visitor in visitors], [True, True, False, False])
 
@@ -40,7 +29,7 @@ class OneConnectionTests(SynchronousTestCase):
         """The end of the client's input closes a connection that is finished, and no other."""
         told = []
         for state in ConnectionState:
-            visitor = self.in_state(state)
+            visitor = Visitor.in_state(self.connections, state)
             visitor.connection.client_closed()
             self.assertTrue(visitor.connection.input_ended)
             self.assertIs(visitor.connection.state, state)

@@ -23,7 +23,6 @@ from twisted_node.server._states import (
     ConnectionEvent,
     ConnectionsEvent,
     ConnectionsState,
-    ConnectionState,
     ServiceEvent,
     ServiceState,
 )
@@ -101,21 +100,11 @@ class StateTableTests(SynchronousTestCase):
 class ConnectionLifeTests(SynchronousTestCase):
     """The table of a connection, lived through by real ones."""
 
-    def in_state(self, state: ConnectionState) -> Visitor:
-        visitor = Visitor(Connections(Clock()), silent=True)
-        if state is ConnectionState.TALKING:
-            visitor.connection.heard()
-        elif state is ConnectionState.FINISHING:
-            visitor.connection.finish()
-        elif state is ConnectionState.GONE:
-            visitor.leave()
-        return visitor
-
     def test_every_state_and_event(self) -> None:
         """Each event leads a real connection from each state to where the table says."""
         for state, events in CONNECTION.items():
             for event, following in events.items():
-                visitor = self.in_state(state)
+                visitor = Visitor.in_state(Connections(Clock()), state)
                 self.assertIs(visitor.connection.state, state)
                 {
                     ConnectionEvent.HEARD: visitor.connection.heard,
