@@ -28,8 +28,9 @@ _BETWEEN_LOOKS = 0.05
 BLIND_WAIT = 0.2
 
 #: Seconds to wait for handshakes that go by SYN cookies. A client whose handshake found the queue full tries again
-#: after three round trips (RFC 6298, 2.2). A second is enough for the longest usual round trips, 300 milliseconds.
-_COOKIE_WAIT = 1.0
+#: after three round trips, and again after twice that (RFC 6298, 2.2 and 5.5): with the longest usual round trips, 300
+#: milliseconds, both come within three seconds.
+_COOKIE_WAIT = 3.0
 
 #: Where Linux keeps its counters of all that is not in the standard for SNMP.
 _COUNTERS = "/proc/net/netstat"
@@ -126,7 +127,8 @@ class HandshakeWait:
         clock: for the time between two looks.
         seconds: to wait at most.
         blind_seconds: to wait where the system does not tell of handshakes.
-        cookies: whether some may go by SYN cookies. Nobody can count these, so the wait takes a second at least.
+        cookies: whether some may go by SYN cookies. Nobody can count these, so the wait takes three seconds, or
+            ``seconds`` if that is less.
     """
 
     def __init__(
